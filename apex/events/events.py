@@ -139,7 +139,7 @@ class Events:
 
         It comes after all turns of these records, and after the turn ``before``.
         """
-        keys = _keys(service, items, id)
+        keys = keys_of(service, items, id)
         return self.turns.take(keys if before is None else (*keys, *before.keys))
 
     @property
@@ -304,7 +304,7 @@ class Events:
         publisher = self.publisher(service, event) if event in service._events else None
         if publisher is not None and MOVED_TO not in message:
             self.published += 1
-            keys = _keys(service, [message["result"]], message.get("id"))
+            keys = keys_of(service, [message["result"]], message.get("id"))
             turn = self.deliveries.take([message["entry"], *keys, *after])
             turn.run(partial(self._deliver, service, publisher, message, turn))
             if not turn.is_over and self.app.log is not None:
@@ -424,7 +424,7 @@ class Events:
         self.app.callbacks.fail(_publishing(service, event), publisher)
 
 
-def _keys(service: BoundService, items: Iterable[Any], id: Any) -> list[tuple[BoundService, str]]:
+def keys_of(service: BoundService, items: Iterable[Any], id: Any) -> list[tuple[BoundService, str]]:
     """Return the records of an event, for turns. ``id`` is used for an item without one."""
     name = getattr(service.service, "id", "id")
     ids = [item.get(name, id) if isinstance(item, Mapping) and isinstance(name, str) else id for item in items]

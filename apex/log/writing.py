@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context as Variables
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from sqlalchemy import JSON, FromClause, Integer, String, Table, Text, bindparam
 from apex.adapters.companion import EntryOfRow, EntryShape, current_entry
 from apex.context import Context, current_call
 from apex.encoding import RawJSON, decode, encode
-from apex.events import EVENTS, MOVED_TO, call_of, sent_by, sent_part
+from apex.events import EVENTS, MOVED_TO, call_of, keys_of, records_of, sent_by, sent_part
 from apex.hooks import Around, Next, Steps, result_keepers
 from apex.log.table import TENANT, CurrentTransaction
+from apex.realtime.turns import Turn, Turns
 from apex.sql.database import Database
 from apex.sql.service import SQLService
 from apex.sql.statements import Statement, StatementCache
@@ -40,13 +41,15 @@ class Entries:
     """The entries of one event, one for each record, which are written together. See ``apex.events.log.Entries``.
 
     ``make`` returns their rows, and ``rows`` keeps them. ``unit`` is the transaction that the call has begun for them.
+    Without a transaction, ``place`` is theirs among the entries of the same records.
     """
 
-    __slots__ = ("columns", "ids", "is_collected", "is_dropped", "is_new", "make", "rows", "unit", "writing")
+    __slots__ = ("columns", "ids", "is_collected", "is_dropped", "is_new", "make", "place", "rows", "unit", "writing")
 
     def __init__(self, make: Callable[[], list[Row]]) -> None:
         self.make: Callable[[], list[Row]] = make
         self.unit: _Unit | None = None
+        self.place: _Place | None = None
         self.rows: list[Row] | None = None
         self.ids: list[int] = []
         self.columns: dict[Any, Row] = {}
@@ -102,6 +105,47 @@ async def _awaited(ending: Awaitable[bool | None]) -> None:
     await ending
 
 
+async def _all_of(writing: Sequence[Awaitable[None]]) -> None:
+    for one in writing:
+        await one
+
+
+class _Place:
+    """The place of entries that are in no transaction, in the order in which their records were stored.
+
+    A call that a hook makes cannot wait for the call around it. So that one waits for what the calls of its hooks have
+    still to write, which is in ``inner``.
+    """
+
+    __slots__ = ("_around", "inner", "turn")
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn: Turn = turn
+        self.inner: list[Awaitable[None]] = []
+        self._around: _Place | None = _place.get()
+        self._around = self.around  # Those that are over are not kept.
+        _place.set(self)
+
+    @property
+    def around(self) -> _Place | None:
+        """The place of the call around this one, or None if that is over."""
+        around = self._around
+        while around is not None and around.turn.is_over:
+            around = around._around
+        return around
+
+    def leave(self) -> list[Awaitable[None]]:
+        """Let later entries be written, as there are none. Return what this call has to wait for."""
+        self.turn.end()
+        if (around := self.around) is None:
+            return self.inner
+        around.inner += self.inner
+        return []
+
+
+_place: ContextVar[_Place | None] = ContextVar("place", default=None)
+
+
 class Writer:
     """The part of the log that writes the entries of calls, of other events, and of messages between processes."""
 
@@ -113,6 +157,7 @@ class Writer:
         self.fields: Fields | None = fields
         self.tenant: str | None = self.table.info.get(TENANT)
         self._statements: StatementCache = StatementCache()
+        self._turns: Turns = Turns()
 
     def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
         """Return the hook around the whole call, if it needs one, and the hook around the method.
@@ -140,6 +185,8 @@ class Writer:
             entries.release()
             if entries.unit is not None:
                 await entries.unit.end(error)
+            if entries.place is not None:
+                await _all_of(entries.place.leave())
             raise
         if entries.unit is not None:
             unit, entries.unit = entries.unit, None  # It refers to the call, too.
@@ -161,6 +208,9 @@ class Writer:
         await next()
         # Collected now: for each record the order of the entries is that in which its states were stored.
         entries.is_collected = self.database.collect(entries, self.write)
+        if not entries.is_collected and context.event is not None:
+            records = records_of(context.result)
+            entries.place = _Place(self._turns.take(keys_of(context.service, records, context.id)))
 
     def add(self, service: BoundService, event: str, record: Any) -> Entries | None:
         """Add the entry of an event that a service sends itself. Return None if the service is not logged."""
@@ -210,12 +260,38 @@ class Writer:
         entries.settle()
         if not self.collect(entries):
             await self._write_alone(entries)
+        entries.is_collected = True
 
     async def _write_alone(self, entries: Entries) -> None:
         """Write entries that are not in a transaction of the database, after the commit of other stores."""
-        pending = after_commit(partial(self.write, [entries]))
+        place = entries.place
+        if place is None:
+            pending = after_commit(partial(self.write, [entries]))
+        else:
+            pending = after_commit(partial(self._start_in_turn, entries, place), place.turn.end)
         if pending is not None:
             await pending
+
+    def _start_in_turn(self, entries: Entries, place: _Place) -> Awaitable[None] | None:
+        """Write entries in their turn, also if their call is cancelled: later ones wait for them."""
+        around, is_next = place.around, self._turns.is_next(place.turn)
+        writing = self.app.callbacks.start(self._write_in_turn(entries, place.turn))
+        if around is None:
+            return _all_of([writing, *place.inner])
+        around.inner += place.inner if is_next else [writing, *place.inner]
+        return writing if is_next else None
+
+    async def _write_in_turn(self, entries: Entries, turn: Turn) -> None:
+        """Write entries after those of the calls that have stored the same records before."""
+        try:
+            if not self._turns.is_next(turn):
+                begun = asyncio.Event()
+                turn.run(begun.set)
+                turn.hold()
+                await begun.wait()
+            await self.write([entries])
+        finally:
+            turn.end()
 
     def _stores(self, service: BoundService) -> bool:
         """Return True if the records of a service are in the database of the log."""

@@ -220,8 +220,9 @@ async def test_a_change_that_finds_no_record_has_no_entry(empty_url: str, scope:
         assert await entries_of(app, "event") == ["created"]
 
 
-async def test_a_patch_without_data_has_an_entry(empty_url: str) -> None:
-    async with logged_app(empty_url) as app:
+@pytest.mark.parametrize("hook", [keep, keeps_result(lambda context: None, lambda context: True)])
+async def test_a_patch_without_data_has_an_entry(empty_url: str, hook: Any) -> None:
+    async with logged_app(empty_url, hooks={"after": {"all": [hook]}}) as app:
         await app.service("notes").create({"text": "a"})
         await app.service("notes").patch(1, {})
         assert await entries_of(app, "event", "record_id") == [("created", "1"), ("patched", "1")]

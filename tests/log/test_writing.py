@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +14,9 @@ from sqlalchemy import Column, Integer, MetaData, Table, Uuid
 from apex import Context, MemoryService, SQLService
 from apex.common import stash_before, transaction
 from apex.errors import Conflict, NotFound
+from apex.types import Row
 from tests.log.apps import entries_of, logged_app
+from tests.support.waiting import until
 
 
 def fail(context: Context) -> None:
@@ -175,3 +179,44 @@ async def test_a_wrong_tenant_of_a_record_is_not_stored(empty_url: str) -> None:
             [{"team_id": "x"}, {"team_id": [1]}, {"team_id": 5}], {"adapter": {"multi": True}}
         )
         assert await entries_of(app, "team_id") == [None, None, 5]
+
+
+async def test_records_that_are_elsewhere_have_entries_in_the_order_of_their_states(empty_url: str) -> None:
+    goes_on, store = asyncio.Event(), {1: Row({"id": 1})}
+
+    def has_text(text: str) -> bool:
+        return store[1].get("text") == text
+
+    async def wait(context: Context) -> None:
+        if context.data["text"] == "a":
+            await goes_on.wait()
+
+    async with logged_app(empty_url) as app:
+        app.use("things", MemoryService(store=store), hooks={"after": {"patch": [wait]}})
+        patches = list[asyncio.Task[Any]]()
+        for text in "abc":
+            patches.append(asyncio.create_task(app.service("things").patch(1, {"text": text})))
+            await until(partial(has_text, text))
+        await app.service("things").create({"id": 2, "text": "d"})
+        goes_on.set()
+        await asyncio.gather(*patches)
+        assert [record["text"] for record in await entries_of(app, "record")] == ["d", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_calls_that_hooks_make_have_their_entries_after_that_of_the_call(empty_url: str, fails: bool) -> None:
+    async def add_slug(context: Context) -> None:
+        if "slug" not in context.data:
+            await context.service.patch(context.result["id"], {"slug": "s"})
+            if fails:
+                raise Conflict("afterwards")
+
+    async with logged_app(empty_url) as app:
+        store: dict[int, Row] = {1: {"id": 1}}
+        app.use("things", MemoryService(store=store), hooks={"after": {"patch": [add_slug]}})
+        things = app.service("things")
+        await asyncio.gather(*(things.patch(1, {"n": n}) for n in range(5)), return_exceptions=fails)
+        entries = await entries_of(app, "record")
+        assert (len(entries), entries[-1]) == (5 if fails else 10, store[1])
+        await things.patch(1, {"slug": "t"})
+        assert (await entries_of(app, "record"))[-1] == {"id": 1, "n": 4, "slug": "t"}
