@@ -11,6 +11,7 @@ from apex.adapters.pages import is_pagination, limit_of
 from apex.app import Apex
 from apex.context import Params
 from apex.describe import describe
+from apex.errors import Unavailable
 from apex.log.app_log import Log
 from apex.log.position import Position
 from apex.log.reading import Entry, position_within
@@ -328,8 +329,17 @@ class EventsService(Service):
         return Found(data, read.position, False) if len(data) <= asked.limit else await self._read(asked, after, reader)
 
     async def _row(self, asked: Asked, entry: Entry, reader: Reader) -> Row | None:
-        """Return an entry as a caller sees it, or None if it may not read it."""
-        data = await reader.data(entry)
+        """Return an entry as a caller sees it, or None if it may not read it, or if a function of the app fails.
+
+        As with publishers, one odd record does not keep the caller from all that follow.
+        """
+        try:
+            data = await reader.data(entry)
+        except Unavailable:  # Later the caller may get it.
+            raise
+        except Exception:
+            self.rights.app.callbacks.fail(f"The rights to '{entry.service} {entry.event}'", reader.data)
+            return None
         if data is UNSET:
             return None
         return {**asked.row(entry), "record_id": self._record_id(entry, data), "data": data}

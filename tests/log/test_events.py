@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, del
 
 from apex import Apex, Context, MemoryService, Params, SQLService, batch, database, rest, sockets
 from apex.common import limit_to_tenants, stash_before
-from apex.errors import Forbidden
+from apex.errors import Forbidden, NotFound, Unavailable
 from apex.log import EventsService, Log, log, log_table
 from apex.openapi import document_of
 from apex.permissions import authorize, can, mine
@@ -272,6 +272,22 @@ async def test_a_function_may_refuse_what_permissions_allow(empty_url: str) -> N
     async with running(app) as client:
         await app.service("notes").create([{"text": "a"}, {"text": "b"}])
         assert texts(await ask(client)) == ["a"]
+
+
+@pytest.mark.parametrize("error", [KeyError, NotFound])
+async def test_an_entry_whose_rights_fail_is_left_out(empty_url: str, error: type[Exception]) -> None:
+    def may_read(record: Any, params: Any) -> bool:
+        if record["text"] == "b":
+            raise error("No such team")
+        return True
+
+    app = site(empty_url, ALL, may_read={"notes": may_read})
+    async with running(app) as client:
+        for text in "abc":
+            await app.service("notes").create({"text": text})
+        assert (texts(await ask(client)), app.callbacks.failed) == (["a", "c"], 1)
+        error = Unavailable
+        await ask(client, status=503)
 
 
 async def test_a_caller_that_may_read_nothing_gets_short_pages_that_go_on(
