@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, Table, and_, bindparam, delete, func, select
 
 from apex.callbacks import end_tasks
 from apex.log.app_log import Log
+from apex.log.table import DatabaseTime
 from apex.sql.database import Database
 from apex.sql.statements import Statement
 from apex.sql.types.columns import Timestamp
@@ -60,7 +61,8 @@ class Pruner:
 
         If another process prunes at the moment, this one leaves the rest to it.
         """
-        now, deleted = datetime.now(UTC), 0
+        [row] = await self.database.fetch(self._now)
+        now, deleted = row["now"], 0
         kinds: list[tuple[Statement, dict[str, Any]]] = [(self._messages, {"before": now - MESSAGE_AGE})]
         if self.log.settings.days is not None:
             kinds.append((self._old, {"before": now - timedelta(days=self.log.settings.days)}))
@@ -101,6 +103,7 @@ class Pruner:
         messages = select(c.id).where(c.service.is_(None), c.created_at < before).order_by(c.id).limit(BATCH)
         old = select(oldest.c.id).where(oldest.c.created_at < before)
         many = select(oldest.c.id).where(oldest.c.id < first_kept.scalar_subquery())
+        self._now = self.database.compile(select(DatabaseTime().label("now")))
         self._messages = self._deletion(and_(c.id.in_(messages), c.id < newest))
         self._old = self._deletion(and_(c.id.in_(old), c.id < newest))
         self._many = self._deletion(c.id.in_(many))

@@ -36,6 +36,23 @@ def _number(element: CurrentTransaction, compiler: Any, **options: Any) -> str:
     return "CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
 
 
+class DatabaseTime(FunctionElement[Any]):
+    """The time by the clock of the database, which is the same for all processes."""
+
+    inherit_cache: bool | None = True
+    type: TypeEngine[Any] = Timestamp()
+
+
+@compiles(DatabaseTime)
+def _time_of_sqlite(element: DatabaseTime, compiler: Any, **options: Any) -> str:
+    return "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+
+
+@compiles(DatabaseTime, "postgresql")
+def _time_of_postgresql(element: DatabaseTime, compiler: Any, **options: Any) -> str:
+    return "clock_timestamp()"
+
+
 def log_table(metadata: MetaData, *columns: Column[Any], name: str = "log", tenant: str | None = None) -> Table:
     """Return the table of the log, for ``app.configure(log(table))``::
 
@@ -64,7 +81,7 @@ def _columns() -> list[Column[Any]]:
         Column("id", Identifier, primary_key=True),
         Column("xid", BigInteger, nullable=False, default=CurrentTransaction()),
         Column("origin", String(40), nullable=False),
-        Column("created_at", Timestamp, nullable=False),
+        Column("created_at", Timestamp, nullable=False, default=DatabaseTime()),
         Column("service", String(200)),
         Column("event", String(100), nullable=False),
         Column("method", String(100)),

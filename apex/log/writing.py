@@ -18,7 +18,7 @@ from apex.context import Context, current_call
 from apex.encoding import RawJSON, decode, encode
 from apex.events import EVENTS, MOVED_TO, call_of, keys_of, records_of, sent_by, sent_part
 from apex.hooks import Around, Next, Steps, result_keepers
-from apex.log.table import TENANT, CurrentTransaction
+from apex.log.table import TENANT, CurrentTransaction, DatabaseTime
 from apex.realtime.turns import Turn, Turns
 from apex.sql.database import Database
 from apex.sql.service import SQLService
@@ -226,9 +226,10 @@ class Writer:
     def message(self, topic: str, message: Any, number: int | None = None) -> Entries:
         """Return the entry of a message between processes. Raises TypeError if it has no JSON form.
 
-        A process that stores a message again, as it does not know if it is stored, gives it the same number.
+        A process that stores a message again, as it does not know if it is stored, gives it the same number. The moment
+        of a message is that of the database: processes whose clocks differ delete messages after some minutes.
         """
-        row: Row = {"origin": self.log.origin, "created_at": datetime.now(UTC), "event": topic}
+        row: Row = {"origin": self.log.origin, "event": topic}
         row |= {"record": RawJSON(encode(message)), "call": RawJSON(encode({"number": number}))}
         entries = Entries(lambda: [row])
         entries.settle()
@@ -464,7 +465,9 @@ class Writer:
             each = each.render_derived()
         else:
             each = func.json_each(bindparam("rows", type_=Text())).table_valued("value", "key", name="each")
+        names = list(dict.fromkeys((*names, "created_at")))
         values = [self._extracted(each.c.value, name) for name in names]
+        values[names.index("created_at")] = func.coalesce(values[names.index("created_at")], DatabaseTime())
         listed = select(*values, CurrentTransaction()).order_by(each.c.key)
         return self.database.compile(insert(self.table).from_select([*names, "xid"], listed).returning(self.table.c.id))
 

@@ -61,6 +61,33 @@ async def test_messages_are_deleted_after_ten_minutes_and_the_newest_entry_stays
         assert await entries_of(app, "id", "service") == [(2, None), (3, "notes"), (5, None)]
 
 
+class Clock(datetime):
+    """A clock that is off by so much."""
+
+    off = timedelta()
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + cls.off
+
+
+@pytest.mark.parametrize(("module", "minutes"), [("writing", -11), ("pruning", 11)])
+async def test_messages_are_kept_for_ten_minutes_of_the_database(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, module: str, minutes: int
+) -> None:
+    """A message of a process whose clock is late stays, and one that is pruned by a process whose clock is early."""
+    async with logged_app(empty_url) as app:
+        monkeypatch.setattr(Clock, "off", timedelta(minutes=minutes))
+        monkeypatch.setattr(f"apex.log.{module}.datetime", Clock, raising=False)
+        app.bus.send("hello", 1)
+        assert await app.bus.flush()
+        async with app.get("database").transaction():
+            app.bus.send("hello", 2)
+            await app.service("notes").create({"text": "a"})
+        await pruner(app).prune()
+        assert await entries_of(app, "id", "event") == [(1, "hello"), (2, "hello"), (3, "created")]
+
+
 async def test_more_entries_than_a_batch_are_deleted(empty_url: str) -> None:
     async with logged_app(empty_url) as app:
         await app.service("notes").create([{"text": str(number)} for number in range(2500)])
