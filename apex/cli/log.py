@@ -87,6 +87,7 @@ def tail(
     """
     import asyncio
 
+    from apex.events import EVENTS
     from apex.log.position import Position
 
     app, log = _app_with_log(factory)
@@ -94,6 +95,8 @@ def tail(
         from apex.query import suggestion
 
         raise ConfigError(f"there is no service '{service}'.{suggestion(service, app.services)}")
+    if event in EVENTS:
+        raise ConfigError(f"'{event}' is a method: its event is '{EVENTS[event]}'")
     try:
         begin = None if after in (None, OLDEST) else Position.parse(after or "")
     except ValueError:
@@ -126,12 +129,22 @@ def tail(
 
 
 def _app_with_log(factory: str) -> tuple[Apex, Log]:
-    """Return the application and its log. Raises ConfigError if it has none, or if its database lacks migrations."""
+    """Return the application and its log. Raises ConfigError if it has none, or if its database lacks the table."""
+    from sqlalchemy import inspect
+
+    from apex.migrations import connect
+
     app = load_app(factory)
     log: Any = app.log
     if log is None:
         raise ConfigError("the application has no log; add one with app.configure(log(table)), from apex.log")
     require_migrated(app)
+    name = log.table.name
+    with connect(app.get("database_url")) as connection:
+        if not inspect(connection).has_table(name, schema=log.table.schema):
+            raise ConfigError(
+                f"the database has no table '{name}': run apex migrate --new 'add log' --auto, and then apex migrate"
+            )
     return app, log
 
 

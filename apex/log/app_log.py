@@ -121,8 +121,9 @@ class Log:
         """Check that all entries after a position can be read, which may be one that a client has sent.
 
         Raises Gone for a position of another or a restored database, one of the future, and one that is older than the
-        oldest entry that is kept.
+        oldest entry that is kept. Raises TypeError for a text.
         """
+        _require_position(position)
         await _outside(self._reading.check(position))
 
     async def read(
@@ -141,8 +142,9 @@ class Log:
         Among ``tenants``, None stands for entries without a tenant. Among ``services``, it stands for messages between
         processes. After a read from a position that somebody has sent or stored, call ``check`` with it: then all
         entries after it were there. Raises Gone for a position of another database, and ValueError for tenants of a
-        log without them.
+        log without them. Raises TypeError for the text of a position.
         """
+        _require_position(after)
         if limit < 1:
             raise ValueError("limit must be at least 1")
         return await _outside(self._reading.read(after, Filter(tenants, services, event, record_id), limit))
@@ -229,3 +231,8 @@ async def _outside(reading: Coroutine[Any, Any, T]) -> T:
         return await asyncio.create_task(reading, context=Context())
     with tenant_context(ALL_TENANTS):
         return await reading
+
+
+def _require_position(position: Any) -> None:
+    if not isinstance(position, Position):
+        raise TypeError(f"takes a Position: Position.parse(text), and not {type(position).__name__}")

@@ -101,6 +101,9 @@ class Entry:
         """The call of the event, or None: ``id``, ``params``, and ``dispatch`` if it differs from the record."""
         return None if self._call is None else decode(self._call)
 
+    def __repr__(self) -> str:
+        return f"<Entry {self.id}: {self.service} {self.event} {self.record_id}>"
+
     def message(self) -> dict[str, Any]:
         """Return the event as ``Events`` sends it to the connections."""
         message = {"path": self.service, "event": self.event, "result": self.record}

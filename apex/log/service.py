@@ -12,6 +12,7 @@ from apex.app import Apex
 from apex.context import Params
 from apex.describe import describe
 from apex.errors import Unavailable
+from apex.events import EVENTS
 from apex.log.app_log import Log
 from apex.log.position import Position
 from apex.log.reading import Entry, position_within
@@ -264,6 +265,9 @@ class EventsService(Service):
                 raise invalid("service", f"names '{name}', whose events are for nobody: {FOR_NOBODY}")
             if name not in known:
                 raise invalid("service", f"names '{shortened(name)}', which has no events.{suggestion(name, known)}")
+        for name in values_of(query.where, "event") or ():
+            if name in EVENTS:
+                raise invalid("event", f"names the method '{name}', whose event is '{EVENTS[name]}'")
         services = [name for name in known if decided(where, {"service": name}) is not False]
         tenants = None if self.tenant is None else values_of(where, self.tenant)
         return Asked(where, services, tenants, self.tenant, limit)

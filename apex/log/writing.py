@@ -387,7 +387,8 @@ class Writer:
         if isinstance(record, Mapping):
             id = record.get(getattr(service.service, "id", "id"))
             row["record_id"] = self._record_id(id)
-            if self.tenant is not None and (tenant := self._value(self.tenant, record.get(self.tenant))) is not None:
+            field = self.tenant_field(service)
+            if self.tenant is not None and (tenant := self._value(self.tenant, record.get(field))) is not None:
                 row[self.tenant] = tenant
             if stashed is not None and (before := stashed.get(id)) is not None:
                 changed = {name: before[name] for name in record if name in before and before[name] != record[name]}
@@ -406,17 +407,25 @@ class Writer:
 
         Their rights are looked at with the record as it was, and they get its id alone.
         """
-        if self.tenant is None or stashed is None or not isinstance(record, Mapping) or self.tenant not in record:
+        field = self.tenant_field(service)
+        if self.tenant is None or stashed is None or not isinstance(record, Mapping) or field not in record:
             return None
         id = getattr(service.service, "id", "id")
         before = stashed.get(record.get(id))
-        former = None if before is None else self._value(self.tenant, before.get(self.tenant))
+        former = None if before is None else self._value(self.tenant, before.get(field))
         if before is None or former is None or former == row[self.tenant]:
             return None
         was = {name: before[name] for name in record if name in before}
         done = {**call, "dispatch": {id: record[id]}, MOVED_TO: row[self.tenant]}
         gone = {"event": "removed", "before": None, "record": RawJSON(encode(was)), "call": RawJSON(encode(done))}
         return {**row, **gone, self.tenant: former}
+
+    def tenant_field(self, service: BoundService) -> Any:
+        """Return the field of a record with its tenant: the one of the log, unless ``info`` of its table names another.
+
+        The table of the tenants themselves names their id.
+        """
+        return getattr(getattr(service.service, "table", None), "info", {}).get(TENANT, self.tenant)
 
     def _record_id(self, id: Any) -> Any:
         """Return an id in the form of its column. None, for one that the column cannot have."""
@@ -549,7 +558,7 @@ class _OneStatement:
 
     def _shape(self, given: tuple[str, ...]) -> EntryShape:
         writer, constants = self.writer, {"service": self.service._path, "event": self.event, "method": self.method}
-        copied = {} if writer.tenant is None else {writer.tenant: writer.tenant}
+        copied = {} if writer.tenant is None else {writer.tenant: writer.tenant_field(self.service)}
         constants["origin"] = writer.log.origin
         return EntryShape(writer.table, constants, given, "call", copied, "created_at", "record_id", "record")
 
@@ -575,7 +584,7 @@ class _OneStatement:
     @cached_property
     def _can_store_entry(self) -> bool:
         """True if the adapter stores the record of a call as it is, in the database of the log."""
-        adapter, tenant = self.service.service, self.writer.tenant
+        adapter = self.service.service
         is_overridden = any(getattr(type(adapter), name) is not getattr(SQLService, name) for name in _STORING)
         return (
             not is_overridden
@@ -584,9 +593,15 @@ class _OneStatement:
             and adapter.database is self.writer.database
             and adapter.stores_entries
             and isinstance(adapter.table.c[adapter.id].type, Integer | String)
-            and (tenant is None or (tenant in adapter.table.c and not adapter.table.c[tenant].nullable))
+            and (self.writer.tenant is None or self._has_tenant(adapter))
             and self.service._unsent.issubset(adapter.private)
         )
+
+    def _has_tenant(self, adapter: SQLService) -> bool:
+        """Return True if each row has a tenant, which a caller may have: a new tenant is no caller's yet."""
+        field = self.writer.tenant_field(self.service)
+        is_new_tenant = self.method == "create" and field == adapter.id
+        return field in adapter.table.c and not adapter.table.c[field].nullable and not is_new_tenant
 
 
 async def _with_entry(entry: EntryOfRow, method: Callable[[], Awaitable[Any]]) -> Any:

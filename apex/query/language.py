@@ -387,7 +387,9 @@ class _Parser:
         if fields is None:
             return anything
         if name not in fields:
-            raise unknown_field(name, fields)
+            filter = f"${name}"
+            is_filter = filter in FILTERS or filter in self.syntax.filters
+            raise unknown_field(name, [filter] if is_filter else fields)
         return fields[name]
 
     def comparable(self, name: str) -> Coerce:

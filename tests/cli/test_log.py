@@ -161,3 +161,16 @@ def test_an_app_without_a_log_is_one_line(folder: Path, sqlite_url: str, command
     assert (done.returncode, done.stderr) == (
         1, "apex: the application has no log; add one with app.configure(log(table)), from apex.log\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["status", "tail"])
+def test_a_database_without_the_table_is_named(folder: Path, empty_url: str, command: str) -> None:
+    refused = run(folder, empty_url, "log", command)
+    said = "apex: the database has no table 'log': run apex migrate --new 'add log' --auto, and then apex migrate\n"
+    assert (refused.returncode, refused.stderr) == (1, said)
+
+
+def test_a_method_is_no_event(folder: Path, empty_url: str) -> None:
+    assert run(folder, empty_url, *WRITE).returncode == 0
+    refused = run(folder, empty_url, "log", "tail", "--event", "patch")
+    assert (refused.returncode, refused.stderr) == (1, "apex: 'patch' is a method: its event is 'patched'\n")

@@ -34,6 +34,15 @@ def test_services_whose_tenant_the_log_lacks_and_visible_secrets_are_found(sqlit
     ]
 
 
+def test_a_table_may_have_its_tenant_under_another_name(sqlite_url: str) -> None:
+    own = MetaData()
+    columns = [Column("id", Integer, primary_key=True), Column("crew_id", Integer)]
+    crew = Table("crew", own, *columns, info={"tenant": "crew_id"})
+    table = log_table(own, Column("team_id", Integer), tenant="team_id")
+    app = Apex().configure(database(sqlite_url)).configure(log(table)).use("crew", SQLService(crew))
+    assert [one for one in event_log(app) if "migration" not in one] == []
+
+
 def test_the_table_of_the_log_is_one_of_the_migrations(sqlite_url: str) -> None:
     app = Apex().configure(database(sqlite_url)).configure(log(audit))
     assert list(event_log(app)) == []

@@ -377,6 +377,7 @@ WHOLE = "is not for events: they come whole, in the order in which they happened
         ({"$skip": "1"}, "$skip", WHOLE),
         ({"$or[0][service]": "notes"}, "$or", WHOLE),
         ({"servic": "notes"}, "servic", "Unknown. Did you mean 'service'?"),
+        ({"event": "patch"}, "event", "names the method 'patch', whose event is 'patched'"),
         ({"service": "note"}, "service", "names 'note', which has no events. Did you mean 'notes'?"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from alembic.migration import MigrationContext
@@ -148,3 +149,18 @@ async def test_a_read_of_large_entries_ends_after_a_mebibyte(empty_url: str, lim
             found, pages = found + numbers(read.entries), pages + 1
     assert found == [*range(len(sizes))]
     assert pages == {1: 9, 3: 4, 1000: 4}[limit]
+
+
+async def test_the_text_of_a_position_has_to_be_parsed(sqlite_url: str) -> None:
+    async with opened(sqlite_url) as log:
+        text: Any = str(await log.position())
+        for ask in (log.read, log.check):
+            with pytest.raises(TypeError, match=r"takes a Position: Position.parse\(text\), and not str"):
+                await ask(text)
+
+
+async def test_an_entry_that_is_printed_says_what_it_is(sqlite_url: str) -> None:
+    async with opened(sqlite_url) as log:
+        await add(log, row(1, "a"))
+        [entry] = (await log.read(await log.beginning())).entries
+    assert repr(entry) == f"<Entry 1: {entry.service} {entry.event} {entry.record_id}>"

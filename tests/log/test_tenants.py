@@ -53,3 +53,18 @@ async def test_entries_of_tenants_of_others_and_of_none_are_written(postgres_url
         ("people", "created", 8),
         ("people", "created", None),
     ]
+
+
+async def test_the_entry_of_a_tenant_itself_belongs_to_it(empty_url: str) -> None:
+    own = MetaData()
+    name: list[Any] = [Column("name", String(50))]
+    teams = Table("teams", own, Column("id", Integer, primary_key=True), *name, info={"tenant": "id"})
+    table = log_table(own, Column("team_id", Integer), tenant="team_id")
+    app = Apex().configure(database(empty_url)).configure(log(table)).use("teams", SQLService(teams, multi=True))
+    async with app.lifespan():
+        await app.get("database").create_all(own)
+        await app.service("teams").create([{"name": "a"}, {"name": "b"}])
+        await app.service("teams").patch(1, {"name": "c"})
+        await app.service("teams").remove(2)
+        found = await entries_of(app, "event", "team_id")
+    assert found == [("created", 1), ("created", 2), ("patched", 1), ("removed", 2)]

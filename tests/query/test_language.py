@@ -122,6 +122,7 @@ def test_sort_and_select_keep_their_order() -> None:
         ({"$select": ["ages"]}, "ages", "age"),
         ({"$or": [{"nam": 1}]}, "nam", "name"),
         ({"$limti": 1}, "$limti", "$limit"),
+        ({"limit": 1}, "limit", "$limit"),
         ({"age": {"$gte_": 1}}, "age", "$gte"),
         ({"$or": [{"$orr": 1}]}, "$orr", "$or"),
     ],
