@@ -134,7 +134,7 @@ def event_log(app: Apex) -> Iterator[str]:
         if not bound._is_logged or not isinstance(service, Adapter):
             continue
         field = tenant_field(app, service)
-        is_copied = tenant is not None and field is not None and "tenant" in service.table.info
+        is_copied = tenant is not None and "tenant" in getattr(getattr(service, "table", None), "info", {})
         if not is_copied and field not in (None, tenant, service.id):  # A tenant is not a record of a tenant.
             fix = f"name the column: log_table(metadata, Column('{field}', ...), tenant='{field}')"
             yield f"the entries of '{path}' have no tenant, as the log has no '{field}': {fix}"

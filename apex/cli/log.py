@@ -95,7 +95,7 @@ def tail(
         from apex.query import suggestion
 
         raise ConfigError(f"there is no service '{service}'.{suggestion(service, app.services)}")
-    if event in EVENTS:
+    if event is not None and event in EVENTS:
         raise ConfigError(f"'{event}' is a method: its event is '{EVENTS[event]}'")
     try:
         begin = None if after in (None, OLDEST) else Position.parse(after or "")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
+from apex.errors import Unavailable
 from apex.testing import Missed, Oracle
 
 CHAT = """
@@ -54,6 +55,32 @@ async def test_clients_of_an_app_miss_nothing(tmp_path: Path, monkeypatch: pytes
         await oracle.follow()
         await oracle.follow()
         await oracle.run(write, seconds=3, seed=4)
+
+
+class Slow(Oracle):
+    """An oracle whose server answers no write before the first comparison."""
+
+    is_back = False
+
+    async def compare(self, within: float = 30) -> None:
+        await super().compare(within)
+        self.is_back = True
+
+
+async def test_a_run_goes_on_until_the_server_has_answered_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write_late(client: Any, choose: Any) -> None:
+        if not slow.is_back:
+            raise Unavailable("The server is starting")
+        await write(client, choose)
+
+    monkeypatch.chdir(tmp_path)
+    slow = Slow(serve(tmp_path, CHAT), ["messages"])
+    async with slow:
+        await slow.follow()
+        await slow.run(write_late, seconds=0.1, seed=4)
+    assert slow.writes
 
 
 async def test_an_event_that_is_not_sent_is_told_with_its_story(

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from apex.client import Client, rest
-from apex.errors import FeathersError
+from apex.errors import FeathersError, Timeout, Unavailable
 from apex.testing.oracle.followers import AnyClient, Follower, PythonClient
 from apex.testing.oracle.process import ServerProcess
 from apex.testing.oracle.proxy import Proxy
@@ -201,16 +201,21 @@ class Oracle:
         """Write and make trouble for a time, and compare whenever it is quiet.
 
         ``write`` is called again and again, with the client of each follower and a source of random choices. A
-        FeathersError in it is no failure, as the server is in trouble. The same seed makes the same choices.
+        FeathersError in it is no failure, as the server is in trouble. The same seed makes the same choices. On a slow
+        machine, the server may be starting for nearly all of the time: then it goes on until it has answered a write.
 
         Raises Missed, and AssertionError if no write has succeeded.
         """
         self.seed = seed
         choose, until = random.Random(seed), time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or (not self.writes and self._is_unreached()):
             await self._round(write, choose)
             await self.compare()
         assert self.writes, f"No write has succeeded, so nothing was tested: {self.refusal}"
+
+    def _is_unreached(self) -> bool:
+        """Return True if the last write has failed because the server was away."""
+        return isinstance(self.refusal, Unavailable | Timeout)
 
     async def _round(self, write: Write, choose: random.Random) -> None:
         quiet = time.monotonic() + choose.uniform(*ROUND_SECONDS)
