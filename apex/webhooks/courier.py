@@ -290,6 +290,7 @@ class Courier:
 
     async def _disable(self, reason: str) -> None:
         log.warning("Webhook %s is disabled: %s", self.id, reason)
+        self.row["holder"] = None  # It gives its claim up by itself, and must not be cancelled for that.
         await self.dispatcher.service.disable(self.id, reason[:300])
         self.dispatcher.stats.disabled += 1
 

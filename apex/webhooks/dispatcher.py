@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from apex.callbacks import Backoff, end_tasks
 from apex.common.fields import now
 from apex.encoding import encode
-from apex.errors import ConfigError, Gone
+from apex.errors import ConfigError, Gone, Unavailable
 from apex.log.app_log import Log
 from apex.log.position import Position
 from apex.log.reading import Entry, Read
@@ -81,6 +81,7 @@ class Dispatcher:
         self._task: asyncio.Task[None] | None = None
         self._moved_at = float("-inf")
         self._is_used = False
+        self._may_have_lost = False
 
     async def start(self) -> None:
         """Begin to look for work."""
@@ -110,6 +111,9 @@ class Dispatcher:
             asyncio.get_running_loop().call_later(seconds, self._called.set)
 
     def _followed(self, entries: list[Entry]) -> None:
+        if self.held and any(entry.service == self.service.path for entry in entries):
+            self._may_have_lost = True
+            self._called.set()
         # The entries of other processes are theirs to look at, unless they fail to do so within a second.
         if any(entry.origin == self.log.origin and entry.service is not None for entry in entries):
             self._called.set()
@@ -125,9 +129,9 @@ class Dispatcher:
             self._called.clear()
             try:
                 with tenant_context(ALL_TENANTS):
-                    if self.held and time.monotonic() - renewed > LEASE.total_seconds() / 3:
-                        renewed = time.monotonic()
-                        await self.store.renew([row["holder"] for row in self.held.values()])
+                    if self.held and (self._may_have_lost or time.monotonic() - renewed > LEASE.total_seconds() / 3):
+                        renewed, self._may_have_lost = time.monotonic(), False
+                        await self._renew()
                     while await self._notice():
                         pass
                     if self._is_used:
@@ -140,6 +144,14 @@ class Dispatcher:
                 await backoff.wait()
             else:
                 backoff = None
+
+    async def _renew(self) -> None:
+        """Hold the webhooks longer, and stop sending for those that were changed: the next process waits for that."""
+        holders = {task: row["holder"] for task, row in self.held.items() if row["holder"] is not None}
+        kept = await self.store.renew(list(holders.values()))
+        for task, holder in holders.items():
+            if holder not in kept:
+                task.cancel()
 
     async def _count(self) -> None:
         """Count the messages that wait, from time to time."""
@@ -233,13 +245,16 @@ class Dispatcher:
         self._called.set()  # There is room for another one.
 
     async def _deliver(self, row: Row) -> None:
-        courier = Courier(self, row)
+        courier, holder = Courier(self, row), row["holder"]
         try:
             with tenant_context(ALL_TENANTS):
                 await courier.run()
         except Exception:
             # Its lease ends, and whoever has it next tries again.
             log.exception("Webhook %s could not be delivered", row["id"])
+        finally:
+            with tenant_context(ALL_TENANTS), suppress(Unavailable):  # Then the lease ends by itself.
+                await self.store.free(row["id"], holder)
 
     # Messages.
 

@@ -423,11 +423,11 @@ class Webhooks(SQLService):
 
 
 def released() -> Row:
-    """Return the state of a webhook that no process sends for, and that the next one takes at once.
+    """Return the state of a webhook that no process may send for any more, and that the next one takes soon.
 
-    A process that sends for it notices the change before it stores its results.
+    A process that sends for it loses its claim, stops, and ends its lease. Until then no other one begins.
     """
-    return {"holder": None, "leased_until": None, "paused_until": None, "failures": 0, "due_at": now()}
+    return {"holder": None, "paused_until": None, "failures": 0, "due_at": now()}
 
 
 def _position(value: Any) -> Position:

@@ -133,11 +133,24 @@ class Store:
         values = {"holder": bindparam("holder", type_=String()), "leased_until": bindparam("until", type_=Timestamp())}
         return claimed.values(due_at=None, **values).returning(*c)
 
-    async def renew(self, holders: Collection[str]) -> None:
-        """Hold the webhooks of claims longer."""
-        held = update(self.webhooks).where(self.webhooks.c.holder.in_(bindparam("holders", expanding=True)))
-        statement = held.values(leased_until=bindparam("until", type_=Timestamp()))
-        await self._run("renew", lambda: statement, holders=list(holders), until=now() + LEASE)
+    async def renew(self, holders: Collection[str]) -> set[str]:
+        """Hold the webhooks of claims longer. Return the claims that still hold."""
+        c = self.webhooks.c
+        held = update(self.webhooks).where(c.holder.in_(bindparam("holders", expanding=True)), *is_live(self.webhooks))
+        statement = held.values(leased_until=bindparam("until", type_=Timestamp())).returning(c.holder)
+        rows = await self._run("renew", lambda: statement, holders=list(holders), until=now() + LEASE)
+        return {row["holder"] for row in rows}
+
+    async def free(self, id: Any, holder: str) -> None:
+        """End the lease of a claim that did not end by ``release``, so that the next one need not wait for it."""
+        c = self.webhooks.c
+        of, own = bindparam("of", type_=c.id.type), bindparam("of_holder", type_=String())
+        left = update(self.webhooks).where(
+            c.id == of, c.leased_until.is_not(None), or_(c.holder == own, c.holder.is_(None))
+        )
+        due = func.coalesce(c.due_at, bindparam("moment", type_=Timestamp()))
+        statement = left.values(holder=None, leased_until=None, due_at=due)
+        await self._run("free", lambda: statement, of=id, of_holder=holder, moment=now())
 
     def _held(self) -> Any:
         """Return the update of a webhook, if it is still held by a claim and gets messages."""

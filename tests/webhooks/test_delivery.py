@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -290,6 +291,24 @@ async def test_a_change_of_the_url_sends_the_message_under_way_again(empty_url: 
         await app.service("webhooks").patch(webhook["id"], {"url": receiver.url}, by(ANN))
         go.set()
         assert (await receiver.until(1))[0].data["text"] == "a"
+
+
+async def test_no_message_of_before_a_change_comes_after_those_since(empty_url: str) -> None:
+    async def behave(received: Received) -> int:
+        await asyncio.sleep(0.03)
+        return 200
+
+    async with receiving(behave) as receiver, running(team_app(empty_url)) as app:
+        webhook = await add_webhook(app, receiver.url, "notes patched")
+        [note] = await add_notes(app, "a")
+        for number in range(30):
+            await app.service("notes").patch(note["id"], {"rating": number})
+        await receiver.until(3)
+        await app.service("webhooks").patch(webhook["id"], {"events": ["notes patched", "notes removed"]}, by(ANN))
+        row = await until(app, webhook["id"], lambda row: row["due_at"] is None)
+        ratings = [one.data["rating"] for one in receiver.received]
+        assert sum(later < one for one, later in pairwise(ratings)) <= 1, "it begins again once"
+        assert (ratings[-1], row["leased_until"]) == (29, None)
 
 
 async def test_a_message_that_cannot_be_made_holds_back_no_other(empty_url: str) -> None:
