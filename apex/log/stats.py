@@ -10,8 +10,8 @@ class LogStats:
     """The counts of the log since the start of this process: ``app.log.stats``.
 
     ``written`` counts the entries that the process has stored, ``handled`` those that its follower has handed on, and
-    ``pruned`` those that it has deleted for their age. ``replays`` counts the clients that got everything that they had
-    missed, ``refused_replays`` those that were told to read again.
+    ``pruned`` those that it has deleted, as too old or too many. ``replays`` counts the clients that got everything
+    that they had missed, ``refused_replays`` those that were told to read again.
 
     ``last_id`` is the id of the last handled entry. ``behind`` is 0 if all entries are handled, else the number of
     those in the last read, as more follow. ``read_at`` is the moment of the last read to the end, in seconds of

@@ -58,7 +58,7 @@ TOTALS = {
     "bus_refused": "Messages from Redis with a wrong signature, or received twice.",
     "log_written": "Entries of the log that were written.",
     "log_handled": "Entries of the log that were handled, those of other processes too.",
-    "log_pruned": "Entries of the log that were deleted as their time was over.",
+    "log_pruned": "Entries of the log that were deleted, as too old or too many.",
     "log_replays": "Clients that came back and got everything that they had missed.",
     "log_refused_replays": "Clients that came back and had to read again.",
     "webhooks_delivered": "Messages that webhooks have accepted.",
