@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Column,
     ColumnElement,
     Integer,
     String,
@@ -199,7 +200,7 @@ class Reading(ABC):
     def __init__(self, database: Database, table: Table, order: str) -> None:
         self.database = database
         self.table = table
-        self.order = table.c[order]
+        self.order: Column[Any] = table.c[order]
         self._kept = StatementCache()
 
     @abstractmethod
@@ -435,7 +436,7 @@ class PostgresReading(Reading):
     transactions that were open. So it never reads the whole table, whatever PostgreSQL knows about the values.
     """
 
-    sizes = (func.pg_column_size, *Reading.sizes)
+    sizes: Sequence[Callable[[Any], ColumnElement[int]]] = (func.pg_column_size, *Reading.sizes)
 
     def __init__(self, database: Database, table: Table) -> None:
         super().__init__(database, table, "xid")
