@@ -159,7 +159,9 @@ class Worker:
             async with asyncio.timeout(START_SECONDS):
                 if await asyncio.get_running_loop().sock_recv(self.line, 1) == READY:
                     return True
-                await self.process.wait()  # It logs the reason.
+                # A worker that fails by itself has logged the reason.
+                if (code := await self.process.wait()) < 0:
+                    log.error("Worker %d has ended before it was ready (%s)", self.process.pid, _describe(code))
                 return False
         except TimeoutError:
             log.error("Worker %d was not ready within %d seconds", self.process.pid, START_SECONDS)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, Params, rest, sockets
+from apex import Apex, Context, Next, Params, rest, sockets
 from apex.auth import AuthenticationService
 from apex.errors import ConfigError
 
@@ -36,3 +37,14 @@ def create_guarded() -> Apex:
 
 def create_live() -> Apex:
     return create_app().configure(sockets)
+
+
+def create_killed() -> Apex:
+    """Return an application whose process is killed when it is set up."""
+
+    async def die(context: Context, next: Next) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    app = create_app()
+    app.hooks({"setup": [die]})
+    return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -281,6 +282,12 @@ def test_the_reason_why_workers_do_not_start_is_logged_once(
 ) -> None:
     given = {"PORT": "0", "DATABASE_URL": sqlite_url, "REDIS_URL": "redis://127.0.0.1:1"} | variables
     assert part in complaint(apex("serve", "--workers", "2", **given))
+
+
+def test_a_worker_that_is_killed_at_its_start_is_named() -> None:
+    done = apex("--app", "tests.process.pids:create_killed", "serve", "--workers", "2")
+    assert done.returncode == 1
+    assert re.search(r"Worker \d+ has ended before it was ready \(SIGKILL\)", done.stderr)
 
 
 @pytest.mark.parametrize("factory", ["create_live", "create_guarded"])
