@@ -17,7 +17,7 @@ from tests.docs.test_pages import PAGES
 from tests.interop.node import check_types, needs_node
 from tests.process.commands import ROOT
 
-OF_A_PROJECT = re.compile(r"^from (?:services|hooks|migrations)\b", re.M)
+OF_A_PROJECT = re.compile(r"^from (?:services|hooks|migrations|tests)\b", re.M)
 
 
 class Error(NamedTuple):

@@ -318,7 +318,10 @@ async def test_a_page_does_not_tell_whether_hidden_entries_match(
         for each in range(30):
             await app.service("notes").patch(1, {"text": str(each)})
         nothing: Any = {name: {"service": "others", "event": "removed", "record_id": "2"}[name] for name in hidden}
-        assert await ask(client, limit=1, **hidden) == await ask(client, limit=1, **nothing)
+        pages = [await ask(client, limit=1, **filter) for filter in (hidden, nothing)]
+        # The rest of a position tells of the transactions of other databases.
+        ends = [page.pop("next").split(".")[:3] for page in pages]
+        assert (pages[0], ends[0]) == (pages[1], ends[1])
 
 
 async def test_hidden_entries_do_not_end_a_wait(empty_url: str) -> None:

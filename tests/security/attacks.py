@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -175,6 +176,8 @@ def _required(stage: Stage, bound: BoundService, schema: Schema) -> Iterator[tup
             yield key, stage.rows[ATTACKER][target][column]
         elif one.required and key == "id":
             yield key, stage.rows[ATTACKER][bound.service.table.name]["id"]
+        elif name == "since":
+            yield key, datetime.now(UTC).isoformat()  # All entries since then are there.
         elif one.required:
             yield key, one.metadata.get("example") or _valid(one)
         elif "example" in one.metadata:

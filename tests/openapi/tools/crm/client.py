@@ -50,7 +50,7 @@ assert refused.message.endswith('or use $and=[{"id":{"$gt":5}}]')
 
 before = contacts_find.sync(client=client, organization_id=456, limit=1, position=True).position
 assert contacts_patch.sync(id, client=client, body=ContactPatch(first_name="Pía")).first_name == "Pía"
-events = events_find.sync(client=client, organization_id=456, after=before, wait=5, record_id=str(id))
+events = events_find.sync(client=client, organization_id=456, after=before, wait=5, record_id=str(id), event="patched")
 assert [(event.event, event.organization_id) for event in events.data] == [("patched", 456)]
 gone = events_find.sync(client=client, organization_id=456, after="0.zz.1")
 assert (gone.code, gone.name) == (410, "Gone")
