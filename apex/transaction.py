@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from types import TracebackType
@@ -84,9 +85,15 @@ async def transaction() -> AsyncIterator[None]:
     # Timers and tasks that started inside keep the transaction for a while. They must not keep the callbacks.
     callbacks, waiting.callbacks = waiting.callbacks, []
     # All are called before any is awaited, so that events are sent in the order of the commits.
-    for pending in [function() for function, _ in callbacks]:
-        if pending is not None:
-            await pending
+    pending = deque([function() for function, _ in callbacks])
+    try:
+        while pending:
+            if (one := pending.popleft()) is not None:
+                await one
+    finally:
+        for one in pending:  # Nobody awaits these any more.
+            if isinstance(one, Coroutine):
+                one.close()
 
 
 @asynccontextmanager

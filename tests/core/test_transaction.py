@@ -53,6 +53,24 @@ async def test_after_an_error_it_never_happens() -> None:
     assert done == []
 
 
+async def test_what_nobody_awaits_after_a_cancelled_commit_is_closed() -> None:
+    """Otherwise Python warns of it, and the warning fails this test."""
+
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        async with transaction():
+            for _ in range(2):
+                after_commit(waits)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
 async def test_a_task_that_outlives_its_transaction_works_for_itself() -> None:
     done: list[int] = []
     ended = asyncio.Event()
