@@ -129,21 +129,31 @@ def check_key(context: Context) -> None:
 
     Runs before create and patch. Raises Forbidden.
     """
+    _require_services(context, context.data.get("events") or (context.params.before or {}).get("events") or ())
     proof: Any = context.params.authentication or {}
-    if proof.get("key_id") is None:
-        return
-    events = context.data.get("events") or (context.params.before or {}).get("events") or ()
-    services = proof["services"]
+    if context.method == "create" and proof.get("maker_id") is not None:
+        context.data = {**context.data, "created_by_user_id": proof["maker_id"]}
+
+
+async def check_key_of_webhook(context: Context) -> None:
+    """Let an API key get the secret and the events again of a webhook that it might have made. Raises Forbidden."""
+    if (context.params.authentication or {}).get("services") is not None:
+        query = {name: context.data[name] for name in ("id", ORGANIZATION_ID)}
+        for webhook in await context.app.service(context.path).find({"query": query, "paginate": False}):
+            _require_services(context, webhook["events"])
+
+
+def _require_services(context: Context, events: Sequence[str]) -> None:
+    services: Any = (context.params.authentication or {}).get("services")
     for event in events if services is not None else ():
         if not covers(services, event.rpartition(" ")[0]):
             raise Forbidden(f"This API key was not made for '{event}': it takes events of {', '.join(services)}")
-    if context.method == "create" and proof["maker_id"] is not None:
-        context.data = {**context.data, "created_by_user_id": proof["maker_id"]}
 
 
 def register(app: Apex) -> None:
     """Register the services ``webhooks`` and ``webhook-deliveries``."""
-    hooks: MethodHooks = {"before": {"create": [check_key], "patch": [check_key]}}
+    again = [check_key_of_webhook]
+    hooks: MethodHooks = {"before": {"create": [check_key], "patch": [check_key], "rotate": again, "replay": again}}
     serve(app, "webhooks", Webhooks, hooks=hooks)
     app.service("webhooks").publish(to_admins)
     before = [fill_organization, validate_query, require_organization, membership, authorize]

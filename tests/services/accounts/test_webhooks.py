@@ -128,6 +128,11 @@ async def test_an_api_key_subscribes_to_its_own_services(crm: Crm) -> None:
         assert status == 201, webhook
         everything = await register(crm, receiver, "*")
         refused(await crm.call(f"PATCH /webhooks/{everything['id']}", {"url": receiver.url}, None, headers=as_key), 403)
+        for method, more in {"rotate": {}, "replay": {"since": webhook["created_at"]}}.items():
+            headers = as_key | {"x-service-method": method}
+            refused(await crm.call("POST /webhooks", more | {"id": everything["id"]}, None, headers=headers), 403)
+            status, _ = await crm.call("POST /webhooks", more | {"id": webhook["id"]}, None, headers=headers)
+            assert status in (200, 201)
 
 
 @pytest.mark.parametrize(
