@@ -33,6 +33,8 @@ FOUND: list[Any] = [found.ok() for found in SCHEMA.get_all_operations()]  # type
 REMOVALS = [operation for operation in FOUND if operation.method == "delete"]
 OPERATIONS = [*(operation for operation in FOUND if operation not in REMOVALS), *reversed(REMOVALS)]
 """Those that take records away come last, and before those that take away what the records are part of."""
+WAYS = {operation.label: [name for way in operation.definition.raw["security"] for name in way] for operation in FOUND}
+"""How the caller of an operation may prove who it is."""
 HELD = CHECKS.get_by_names(
     [
         "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
@@ -122,7 +124,7 @@ class Caller:
 
     def proof(self, operation: Any) -> dict[str, str]:
         """A token of its own for each request, as some of them log out; a changed password ends those of its user."""
-        ways = [name for way in operation.definition.raw.get("security", []) for name in way]
+        ways = WAYS[operation.label]
         if "jwt" in ways:
             user = 790 if operation.label == "POST /users/change_password" else 789
             return {"authorization": f"Bearer {self.crm.token(user)}"}
