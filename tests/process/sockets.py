@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import socketio
@@ -38,13 +38,21 @@ class Listener:
 
 
 @asynccontextmanager
-async def listener(url: str, token: str, *transports: str) -> AsyncIterator[Listener]:
-    """Yield a client that connects with a token, over these transports or all."""
-    one = Listener()
+async def listeners(count: int, url: str, token: str, *transports: str) -> AsyncIterator[list[Listener]]:
+    """Yield clients that connect with a token, over these transports or all."""
+    made = [Listener() for _ in range(count)]
     headers = {"Authorization": f"Bearer {token}"}
-    await one.client.connect(url, headers=headers, transports=list(transports) or None, wait_timeout=SECONDS)
-    try:
+    async with AsyncExitStack() as stack:
+        # Sockets that the library leaves open count for this test, not for a later one.
+        stack.callback(gc.collect)
+        for one in made:
+            await one.client.connect(url, headers=headers, transports=list(transports) or None, wait_timeout=SECONDS)
+            stack.push_async_callback(one.client.disconnect)
+        yield made
+
+
+@asynccontextmanager
+async def listener(url: str, token: str, *transports: str) -> AsyncIterator[Listener]:
+    """Yield one such client."""
+    async with listeners(1, url, token, *transports) as [one]:
         yield one
-    finally:
-        await one.client.disconnect()
-        gc.collect()  # Sockets that the library leaves open count for this test, not for a later one.

@@ -10,17 +10,18 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from tests.conftest import fill
 from tests.process.commands import ROOT, server
-from tests.process.sockets import listener
+from tests.process.sockets import listener, listeners
 from tests.process.test_serve import ADMIN, log_in
 from tests.services.crm import JANE
-from tests.support.databases import free_port
+from tests.support.databases import free_port, new_database
 from tests.support.redis_server import redis_server
 from tests.support.waiting import SECONDS
 
@@ -36,17 +37,24 @@ needs_nginx = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=["log alone", "with Redis"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path, demo_postgres_url: str) -> Iterator[dict[str, str]]:
-    """Yield the environment of processes that share a database, and a Redis or none."""
-    if request.param == "log alone":
-        yield {"DATABASE_URL": demo_postgres_url}
-        return
-    with redis_server(tmp_path) as redis:
-        yield {"DATABASE_URL": demo_postgres_url, "REDIS_URL": redis.url}
+@pytest.fixture(scope="module", params=["log alone", "with Redis"])
+def shared(
+    request: pytest.FixtureRequest,
+    postgres_server: str,
+    postgres_template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, str]]:
+    """Yield the environment of processes that share a database with the demo data, and a Redis or none."""
+    with new_database(postgres_server, postgres_template) as url:
+        fill(url)
+        if request.param == "log alone":
+            yield {"DATABASE_URL": url}
+            return
+        with redis_server(tmp_path_factory.mktemp("redis")) as redis:
+            yield {"DATABASE_URL": url, "REDIS_URL": redis.url}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def workers(shared: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the URLs of two processes."""
     with server("serve", **shared) as (_, one), server("serve", **shared) as (_, two):
@@ -84,11 +92,7 @@ async def test_a_logout_in_one_process_ends_the_sockets_and_calls_of_both(worker
 
 async def test_workers_share_events_and_close_sockets_when_they_are_replaced(shared: dict[str, str]) -> None:
     with server("serve", "--workers", "2", **shared) as (process, url), log_in(url) as client:
-        async with AsyncExitStack() as stack:
-            sockets = [
-                await stack.enter_async_context(listener(url, token_of(client), "websocket"))
-                for _ in range(WEBSOCKET_CLIENTS)
-            ]
+        async with listeners(WEBSOCKET_CLIENTS, url, token_of(client), "websocket") as sockets:
             await asyncio.to_thread(create, client, "Ann")
             for one in sockets:
                 assert await one.hears("Ann")
@@ -131,12 +135,10 @@ async def test_behind_nginx_all_transports_work(workers: tuple[str, str], tmp_pa
     with nginx(tmp_path, workers) as url:
         await asyncio.to_thread(ready, url)
         with log_in(url) as client:
-            async with AsyncExitStack() as stack:
-                by_socket = await stack.enter_async_context(listener(url, token_of(client), "websocket"))
-                polling = [
-                    await stack.enter_async_context(listener(url, token_of(client), "polling"))
-                    for _ in range(POLLING_CLIENTS)
-                ]
+            async with (
+                listener(url, token_of(client), "websocket") as by_socket,
+                listeners(POLLING_CLIENTS, url, token_of(client), "polling") as polling,
+            ):
                 for name in ("Ann", "Ben", "Cat"):
                     await asyncio.to_thread(create, client, name)
                 for one in (by_socket, *polling):
