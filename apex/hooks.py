@@ -387,11 +387,15 @@ def _step(type: str, hook: Any, place: str, level: str) -> Step:
     return Step(type, hook, is_async(hook), level)
 
 
+_HOOKS = (Hook, Around, AnyHook)
+
+
 def _makes_hooks(hook: Any) -> bool:
     """Return True for a function whose annotation says that it returns a hook, such as ``disallow`` without a call."""
     # The annotations of a mock are None.
     annotations = getattr(getattr(hook, "func", hook), "__annotations__", None) or {}
-    return annotations.get("return") in ("Hook", "Around", "AnyHook", "AroundOrAfter", Hook, Around, AnyHook)
+    made = annotations.get("return")
+    return made in ("Hook", "Around", "AnyHook", "AroundOrAfter") if isinstance(made, str) else made in _HOOKS
 
 
 _RAISER = "__apex_raiser__"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_VARARGS, iscoroutinefunction, signature
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_VARARGS, iscoroutinefunction, signature
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 
 def is_async(function: Any) -> bool:
     """Return True for an ``async def``, an object with an ``async`` ``__call__``, and a wrapper around either."""
+    # Apps check thousands of plain functions.
+    if type(function) is FunctionType and function.__dict__.keys().isdisjoint(("__wrapped__", "_is_coroutine_mark")):
+        return bool(function.__code__.co_flags & CO_COROUTINE)
     while function is not None:
         if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
             return True

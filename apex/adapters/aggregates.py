@@ -200,6 +200,8 @@ def _method(adapter: Adapter[Any], name: str, aggregate: Aggregate) -> Callable[
 
 def describe_methods(adapter: Adapter[Any]) -> None:
     """Declare the shapes of the methods of ``aggregates``, once the fields of the adapter are known."""
+    if not adapter.aggregates:
+        return
     shapes = {field: adapter._shape(field) for field in adapter.columns or ()}
     for name, aggregate in adapter.aggregates.items():
         describe(data={name: {"type": "object"}}, result=aggregate.shape(shapes))(getattr(adapter, name))

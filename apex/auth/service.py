@@ -214,7 +214,8 @@ class AuthenticationService(Service):
     def _require_known_strategies(self) -> None:
         """Raise ValueError for a hook with a misspelled strategy."""
         for store in (self.app.store, *(bound._store for bound in self.app.services.values())):
-            for hook in (inner for step in store for inner in flat(step.hook)):
+            registered = {id(step.hook): step.hook for step in store}  # Most hooks belong to several methods.
+            for hook in (inner for one in registered.values() for inner in flat(one)):
                 for name in getattr(facts_of(hook), "strategies", ()):
                     if name not in self.strategies and (hint := suggestion(name, self.strategies)):
                         raise ValueError(f"A hook of {store.owner} names the strategy '{name}'.{hint}")

@@ -187,8 +187,11 @@ def reason(policy: Policy, method: str, held: Held) -> str:
 def require_authorize(bound: BoundService) -> None:
     """Raise TypeError if a service has permissions but no hook ``authorize``, or the hook but no permissions."""
     lacking: list[str] = []
+    # Most hooks belong to several methods.
+    registered = {id(step.hook): step.hook for store in (bound._app.store, bound._store) for step in store}
+    is_known = any(hook is authorize for one in registered.values() for hook in flat(one))
     for method in bound._options.methods:
-        is_checked = any(hook is authorize for hook in _early(bound, method))
+        is_checked = is_known and any(hook is authorize for hook in _early(bound, method))
         if is_checked and bound._policy is None:
             raise TypeError(
                 f"Service '{bound._path}' has the hook authorize and no permissions: "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -88,6 +88,7 @@ class ColumnType:
     def __init_subclass__(cls, *, types: Sequence[type[TypeEngine[Any]]] = (), **options: Any) -> None:
         super().__init_subclass__(**options)
         _REGISTRY.update(dict.fromkeys(types, cls))
+        column_type.cache_clear()
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         self.type: Any = type
@@ -192,6 +193,7 @@ class ColumnType:
 _REGISTRY: dict[type[Any], type[ColumnType]] = {}
 
 
+@lru_cache(maxsize=4096)  # Each service of a table asks for it several times, and SQLAlchemy takes types as keys, too.
 def column_type(sql_type: TypeEngine[Any], dialect: Dialect | None = None) -> ColumnType:
     """Return the column type for a type of SQLAlchemy.
 
