@@ -1,5 +1,6 @@
 """How the documentation is built: ``make docs``."""
 
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.addnodes import toctree
 from sphinx.application import Sphinx
+
+# Garbage collections would look at the trees of all pages again and again, for a third of the time.
+gc.disable()
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -47,6 +51,7 @@ NO_PROSE = ("- ", "* ", "..", ":")
 
 def setup(app: Sphinx) -> None:
     """Connect the functions below."""
+    app.connect("doctree-read", keep_summary)
     app.connect("build-finished", write_llms)
     app.connect("autodoc-process-docstring", mark_code)
     app.connect("autodoc-process-signature", name_aliases)
@@ -80,6 +85,11 @@ def mark_code(app: Sphinx, what: str, name: str, obj: object, options: object, l
     lines[:] = marked
 
 
+def keep_summary(app: Sphinx, page: nodes.document) -> None:
+    """Keep the summary of a page for ``llms.txt``: loading the trees of all pages again takes seconds."""
+    app.env.metadata[app.env.current_document.docname]["summary"] = summary_of(page)
+
+
 def write_llms(app: Sphinx, error: Exception | None) -> None:
     """Write ``llms.txt``, the list of all pages for language models (https://llmstxt.org), beside the built pages."""
     if error is None and app.builder.name == "html":
@@ -89,7 +99,7 @@ def write_llms(app: Sphinx, error: Exception | None) -> None:
 def lines_of(app: Sphinx) -> Iterator[str]:
     """Yield the lines of ``llms.txt``: each group of the table of contents with its pages, in their order."""
     root = app.env.get_doctree(app.config.root_doc)
-    yield f"# {project}\n\n> {summary_of(root)}"
+    yield f"# {project}\n\n> {app.env.metadata[app.config.root_doc]['summary']}"
     for group in root.findall(toctree):
         yield f"\n## {group['caption']}\n"
         for page in group["includefiles"]:
@@ -99,7 +109,7 @@ def lines_of(app: Sphinx) -> Iterator[str]:
 def entries_of(app: Sphinx, page: str) -> Iterator[str]:
     """Yield the line of a page and those of the pages below it. They link to its Markdown."""
     title = app.env.titles[page].astext()
-    yield f"- [{title}](_sources/{page}.md.txt): {summary_of(app.env.get_doctree(page))}"
+    yield f"- [{title}](_sources/{page}.md.txt): {app.env.metadata[page]['summary']}"
     for inner in app.env.toctree_includes.get(page, ()):
         yield from entries_of(app, inner)
 

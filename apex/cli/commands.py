@@ -7,6 +7,7 @@ the framework inside its function, which keeps help and completion fast.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tomllib
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from apex.app import Apex
 
 HIDDEN: tuple[str, ...] = ("worker",)
+COLLECT_AFTER = (50_000, 20, 50)
+"""The thresholds of garbage collection. By default, collections take a tenth of the time in which a command starts."""
 
 
 class Commands(click.Group):
@@ -132,6 +135,7 @@ def apex(ctx: click.Context, factory: str) -> None:
 def main() -> None:
     """Run the command. Errors of the project or of its operator are printed as one line, with exit code 1."""
     sys.path.insert(0, "")
+    gc.set_threshold(*COLLECT_AFTER)
     try:
         apex(prog_name="apex")
         return

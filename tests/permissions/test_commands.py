@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from apex.errors import Forbidden
 from apex.log import EventsService, log, log_table
 from apex.permissions import can, mine
 from tests.permissions.apps import app_of
+from tests.process.commands import apex_here_in
 
 APP = """
 from apex import Apex, AuthenticationService, JWTStrategy, LocalStrategy, MemoryService, authenticate, rest
@@ -43,8 +43,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def apex(folder: Path, *arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "apex", "--app", "app:create_app", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    sys.modules.pop("app", None)  # Each command imports the file anew, as in a process of its own.
+    done = apex_here_in(folder, "--app", "app:create_app", *arguments)
+    sys.modules.pop("app", None)
     return done.returncode, done.stdout + done.stderr
 
 
