@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import phonenumbers
 import pytest
-from httpx2 import AsyncClient
+from httpx2 import Client
 
-from services.app import CONSOLE, create_app
-from tests.support.serving import calling
+from services.app import CONSOLE
 
 VENDOR = CONSOLE / "vendor"
-CONFIG = {"authentication": {"secret": "x" * 32}, "paginate": {"default": 10}}
 
 
 @pytest.fixture
-async def client(migrated_sqlite_url: str) -> AsyncIterator[AsyncClient]:
-    async with calling(create_app({**CONFIG, "database": migrated_sqlite_url})) as client:
+def client(shared_url: str) -> Iterator[Client]:
+    with Client(base_url=shared_url) as client:
         yield client
 
 
-async def test_the_page_may_connect_only_to_its_server(client: AsyncClient) -> None:
-    page = await client.get("/console/")
+def test_the_page_may_connect_only_to_its_server(client: Client) -> None:
+    page = client.get("/console/")
     policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
     assert policy == {
         "default-src": "'none'",
@@ -41,21 +39,21 @@ async def test_the_page_may_connect_only_to_its_server(client: AsyncClient) -> N
     assert page.headers["referrer-policy"] == "no-referrer"
 
 
-async def test_files_are_asked_for_again_and_versions_are_kept(client: AsyncClient) -> None:
+def test_files_are_asked_for_again_and_versions_are_kept(client: Client) -> None:
     for name in ("", "page.js", "style.css"):
-        first = await client.get(f"/console/{name}")
-        again = await client.get(f"/console/{name}", headers={"If-None-Match": first.headers["etag"]})
+        first = client.get(f"/console/{name}")
+        again = client.get(f"/console/{name}", headers={"If-None-Match": first.headers["etag"]})
         assert (first.headers["cache-control"], again.status_code) == ("no-cache", 304)
     [vendored, *_] = VENDOR.glob("*.min.js")
-    kept = await client.get(f"/console/vendor/{vendored.name}")
+    kept = client.get(f"/console/vendor/{vendored.name}")
     assert "immutable" in kept.headers["cache-control"]
 
 
-async def test_the_way_to_the_page(client: AsyncClient) -> None:
-    answer = await client.get("/console")
+def test_the_way_to_the_page(client: Client) -> None:
+    answer = client.get("/console")
     assert (answer.status_code, answer.headers["location"]) == (307, "/console/")
     for path in ("/console/nope", "/console/../pyproject.toml", "/console/%2e%2e/pyproject.toml"):
-        assert (await client.get(path)).status_code == 404
+        assert (client.get(path)).status_code == 404
 
 
 def test_the_vendored_files_have_the_listed_hashes() -> None:

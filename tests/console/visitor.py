@@ -1,4 +1,4 @@
-"""A visitor of the console, with a browser window and a CRM in another process."""
+"""A visitor of the console, with a browser window."""
 
 from __future__ import annotations
 
