@@ -75,12 +75,19 @@ async def test_a_null_custom_field_stays_until_a_patch_names_it(crm: Crm) -> Non
     assert patched["custom_fields_by_name"] == {"Other": 1}
 
 
-@pytest.mark.parametrize("value", [0, -1, 2**63 - 1, 1.5, 1e300, 1e-300, "", "null", True, False, "é" * 500])
-async def test_a_custom_field_comes_back_as_it_was_sent(crm: Crm, value: Any) -> None:
-    kinds: dict[type, str] = {str: "text", bool: "boolean"}
-    await crm.define(**{"a 'quoted\" key": kinds.get(type(value), "number")})
-    contact = await crm.create(custom_fields_by_name={"a 'quoted\" key": value})
-    assert contact["custom_fields_by_name"] == {"a 'quoted\" key": value}
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("number", [0, -1, 2**63 - 1, 1.5, 1e300, 1e-300]),
+        ("text", ["", "null", "é" * 500]),
+        ("boolean", [True, False]),
+    ],
+)
+async def test_a_custom_field_comes_back_as_it_was_sent(crm: Crm, kind: str, values: list[Any]) -> None:
+    await crm.define(**{"a 'quoted\" key": kind})
+    for value in values:
+        contact = await crm.create(custom_fields_by_name={"a 'quoted\" key": value})
+        assert contact["custom_fields_by_name"] == {"a 'quoted\" key": value}
 
 
 async def test_a_removed_contact_is_gone(crm: Crm) -> None:

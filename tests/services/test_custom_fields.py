@@ -74,29 +74,28 @@ async def test_options_can_change_only_for_select_fields(crm: Crm) -> None:
     refused(await crm.call("POST /contacts", JANE | {FIELD: {"Preferred Contact Method": "Email"}}), 400)
 
 
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        ({"Size": "5"}, "Must be a number"),
-        ({"Size": True}, "Must be a number"),
-        ({"Fan": 1}, "Must be true or false"),
-        ({"Since": "20230131"}, "Must be a date such as 2023-01-31"),
-        ({"Since": "2023-02-31"}, "Must be a date such as 2023-01-31"),
-        ({"Since": 5}, "Must be a date such as 2023-01-31"),
-        ({"Tier": "Gold"}, "Must be one of: gold, silver"),
-        ({"Tier": 5}, "Must be one of: gold, silver"),
-        ({"Industry": 5}, "Must be a string"),
-        ({"Industry": "x" * 501}, "Must have at most 500 characters"),
-    ],
-    ids=repr,
-)
-async def test_a_value_of_the_wrong_type_is_refused(crm: Crm, value: dict[str, Any], sentence: str) -> None:
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"Size": "5"}, "Must be a number"),
+    ({"Size": True}, "Must be a number"),
+    ({"Fan": 1}, "Must be true or false"),
+    ({"Since": "20230131"}, "Must be a date such as 2023-01-31"),
+    ({"Since": "2023-02-31"}, "Must be a date such as 2023-01-31"),
+    ({"Since": 5}, "Must be a date such as 2023-01-31"),
+    ({"Tier": "Gold"}, "Must be one of: gold, silver"),
+    ({"Tier": 5}, "Must be one of: gold, silver"),
+    ({"Industry": 5}, "Must be a string"),
+    ({"Industry": "x" * 501}, "Must have at most 500 characters"),
+]
+
+
+async def test_a_value_of_the_wrong_type_is_refused(crm: Crm) -> None:
     await define(crm)
     before = await crm.rows()
-    for request, base in (("POST /contacts", JANE), ("PATCH /contacts/123", {})):
-        error = refused(await crm.call(request, base | {FIELD: value}), 400)
-        assert error["message"] == "Invalid contact data"
-        assert error["errors"] == {f"{FIELD}.{name}": sentence for name in value}
+    for value, sentence in WRONG:
+        for request, base in (("POST /contacts", JANE), ("PATCH /contacts/123", {})):
+            error = refused(await crm.call(request, base | {FIELD: value}), 400)
+            assert error["message"] == "Invalid contact data"
+            assert error["errors"] == {f"{FIELD}.{name}": sentence for name in value}
     assert await crm.rows() == before
 
 

@@ -205,7 +205,7 @@ JSON = st.recursive(
 
 
 @given(data=JSON)
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_data_without_references_stays_as_it_is(data: Any) -> None:
     try:
         assert References().resolve(["create", "notes", data], 0) == ["create", "notes", data]

@@ -58,14 +58,13 @@ CHANGES: dict[str, dict[str, Any]] = {
 """What changes a record, where that is more than its owner, which others lose."""
 
 
-@pytest.mark.parametrize("path", PATHS)
-async def test_each_write_of_each_service_leaves_one_entry(demo_url: str, path: str) -> None:
+async def test_each_write_of_each_service_leaves_one_entry(demo_url: str) -> None:
     async with staged(demo_url) as stage:
         crm = Crm(stage.app, stage.http)
-        data = body(stage, stage.app.service(path), "create") or {}
-        change = CHANGES.get(path, {"owned_by_user_id": None})
 
-        async def written(method: str, request: str, data: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        async def written(
+            path: str, method: str, request: str, data: Any = None
+        ) -> tuple[dict[str, Any], dict[str, Any]]:
             """Return the answer without its joins, and the audit entry."""
             status, record = await crm.call(request, data, 791, headers={"X-Request-Id": method})
             assert status in (200, 201), record
@@ -77,22 +76,25 @@ async def test_each_write_of_each_service_leaves_one_entry(demo_url: str, path: 
             assert (entry["method"], entry["record_id"]) == (method, record["id"])
             return record, entry
 
-        created, entry = await written("create", f"POST /{path}", data)
-        on_demand = dict.fromkeys(stage.app.service(path).service.on_demand)
-        stored = {name: created[name] for name in entry["after"]}
-        assert (entry["before"], entry["after"]) == (None, stored)
-        assert {"id", "organization_id", "created_at", "created_by_user_id", *data} <= set(stored)
-        assert not {"uuid", "name_form", "name_search", "first_name_form"} & set(stored)
-        changed, entry = await written("patch", f"PATCH /{path}/{created['id']}", change)
-        assert {*change, "updated_at"} <= set(entry["after"])
-        assert entry["after"] == {name: changed[name] for name in entry["after"]}
-        assert entry["before"] == {name: created[name] for name in entry["after"]}
-        assert all(entry["before"][name] != entry["after"][name] for name in entry["after"])
-        _, entry = await written("remove", f"DELETE /{path}/{created['id']}")
-        assert (entry["before"], entry["after"]) == (
-            {name: (on_demand | changed)[name] for name in {**stored, **on_demand}},
-            None,
-        )
+        for path in PATHS:
+            data = body(stage, stage.app.service(path), "create") or {}
+            change = CHANGES.get(path, {"owned_by_user_id": None})
+            created, entry = await written(path, "create", f"POST /{path}", data)
+            on_demand = dict.fromkeys(stage.app.service(path).service.on_demand)
+            stored = {name: created[name] for name in entry["after"]}
+            assert (entry["before"], entry["after"]) == (None, stored)
+            assert {"id", "organization_id", "created_at", "created_by_user_id", *data} <= set(stored)
+            assert not {"uuid", "name_form", "name_search", "first_name_form"} & set(stored)
+            changed, entry = await written(path, "patch", f"PATCH /{path}/{created['id']}", change)
+            assert {*change, "updated_at"} <= set(entry["after"])
+            assert entry["after"] == {name: changed[name] for name in entry["after"]}
+            assert entry["before"] == {name: created[name] for name in entry["after"]}
+            assert all(entry["before"][name] != entry["after"][name] for name in entry["after"])
+            _, entry = await written(path, "remove", f"DELETE /{path}/{created['id']}")
+            assert (entry["before"], entry["after"]) == (
+                {name: (on_demand | changed)[name] for name in {**stored, **on_demand}},
+                None,
+            )
 
 
 async def test_writes_that_follow_from_a_call_are_audited_for_its_caller(crm: Crm) -> None:
@@ -113,13 +115,13 @@ async def test_selecting_less_does_not_audit_less(crm: Crm) -> None:
     assert (await entries(crm))[0]["after"]["first_name"] == "Jane"
 
 
-@pytest.mark.parametrize("field", sorted(ENTRY))
-async def test_each_field_of_an_entry_may_be_selected_alone(crm: Crm, field: str) -> None:
+async def test_each_field_of_an_entry_may_be_selected_alone(crm: Crm) -> None:
     await crm.create()
     (entry,) = await entries(crm)
-    asked = f"organization_id=456&$select={field}"
-    assert (await crm.call(f"GET /audit?{asked}"))[1]["data"] == [{name: entry[name] for name in {field, "id"}}]
-    assert (await crm.call(f"GET /audit/{entry['id']}?$select={field}"))[0] == 200
+    for field in ENTRY:
+        asked = f"organization_id=456&$select={field}"
+        assert (await crm.call(f"GET /audit?{asked}"))[1]["data"] == [{name: entry[name] for name in {field, "id"}}]
+        assert (await crm.call(f"GET /audit/{entry['id']}?$select={field}"))[0] == 200
     for hidden in ("record", "call", "origin", "event", "xid"):
         refused(await crm.call(f"GET /audit?organization_id=456&$select={hidden}"), 400)
 
@@ -245,11 +247,11 @@ async def test_it_is_out_of_reach_for_others(crm: Crm) -> None:
     assert (await crm.call("GET /audit?organization_id=457", user=791))[1]["data"] == []
 
 
-@pytest.mark.parametrize("request_", ["POST /audit", "PATCH /audit/1", "PUT /audit/1", "DELETE /audit/1"])
-async def test_nobody_writes_to_the_audit(crm: Crm, request_: str) -> None:
+async def test_nobody_writes_to_the_audit(crm: Crm) -> None:
     await crm.create()
     before = await changes(crm)
-    refused(await crm.call(request_, OURS | {"service": "contacts"}), 405)
+    for request in ("POST /audit", "PATCH /audit/1", "PUT /audit/1", "DELETE /audit/1"):
+        refused(await crm.call(request, OURS | {"service": "contacts"}), 405)
     inside = crm.app.service("audit")
     for call in (inside.patch(1, {"user_id": 790}), inside.update(1, {"user_id": 790}), inside.remove(1)):
         with pytest.raises(Exception, match="can not call"):

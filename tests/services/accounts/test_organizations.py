@@ -38,10 +38,11 @@ async def test_another_organization_is_forbidden(crm: Crm) -> None:
     assert (await crm.call("GET /organizations?$or[0][id]=457&$or[1][id]=456"))[1]["total"] == 1
 
 
+@SHARED
 @pytest.mark.parametrize("verb", ["POST", "PATCH", "PUT", "DELETE"])
-async def test_an_organization_is_only_read(crm: Crm, verb: str) -> None:
+async def test_an_organization_is_only_read(shared: Crm, verb: str) -> None:
     path = "/organizations" if verb == "POST" else "/organizations/456"
-    refused(await crm.call(f"{verb} {path}", {"name": "Mine"}), 405)
+    refused(await shared.call(f"{verb} {path}", {"name": "Mine"}), 405)
 
 
 async def test_an_insufficient_role_is_named(crm: Crm) -> None:
@@ -96,18 +97,15 @@ async def test_a_wrong_company_is_refused(crm: Crm) -> None:
     refused(await crm.call("PATCH /companies/101", {"organization_id": 457}), 400, "organization_id")
 
 
-@pytest.mark.parametrize(
-    "website",
-    [
+async def test_a_website_is_an_address_of_the_web(crm: Crm) -> None:
+    for website in (
         "https://example.com",
         "HTTP://example.com:8080/a?b=c#d",
         "http://localhost/",
         "example.com",
         "www.bücher.example/a",
-    ],
-)
-async def test_a_website_is_an_address_of_the_web(crm: Crm, website: str) -> None:
-    assert (await crm.call("PATCH /companies/101", {"website": website}))[1]["website"] == website
+    ):
+        assert (await crm.call("PATCH /companies/101", {"website": website}))[1]["website"] == website
 
 
 @SHARED

@@ -60,7 +60,7 @@ async def test_a_refused_key_costs_nothing(crm: Crm) -> None:
     assert (await crm.send("GET /contacts", user=None, headers=PROOF)).status_code == 200
 
 
-async def test_two_thousand_requests_at_once_get_no_more_than_the_limit(migrated_sqlite_url: str) -> None:
+async def test_five_hundred_requests_at_once_get_no_more_than_the_limit(migrated_sqlite_url: str) -> None:
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_sqlite_url}))
     async with serving(app) as http:
         await load_demo(app)
@@ -72,8 +72,8 @@ async def test_two_thousand_requests_at_once_get_no_more_than_the_limit(migrated
             async with gate:
                 return (await crm.send("GET /contacts/123", user=None, headers=PROOF, timeout=60)).status_code
 
-        statuses = await asyncio.gather(*(status() for _ in range(2_000)))
-        assert (statuses.count(200), statuses.count(429)) == (100, 1_900)
+        statuses = await asyncio.gather(*(status() for _ in range(500)))
+        assert (statuses.count(200), statuses.count(429)) == (100, 400)
 
 
 async def test_it_holds_over_sockets_too(demo_url: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from services.accounts.webhooks import webhooks
 from tests.services.crm import OURS, Crm, refused
+from tests.services.fixtures import SHARED
 from tests.webhooks.receiver import Receiver, receiving
 
 MEMBER, OTHER = 790, 791
@@ -135,6 +136,7 @@ async def test_an_api_key_subscribes_to_its_own_services(crm: Crm) -> None:
             assert status in (200, 201)
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("data", "field"),
     [
@@ -147,5 +149,5 @@ async def test_an_api_key_subscribes_to_its_own_services(crm: Crm) -> None:
         ({"url": "https://example.com/", "events": ["*"], "holder": "me"}, "holder"),
     ],
 )
-async def test_wrong_webhooks_are_refused(crm: Crm, data: dict[str, Any], field: str) -> None:
-    refused(await crm.call("POST /webhooks", OURS | data), 400, field)
+async def test_wrong_webhooks_are_refused(shared: Crm, data: dict[str, Any], field: str) -> None:
+    refused(await shared.call("POST /webhooks", OURS | data), 400, field)

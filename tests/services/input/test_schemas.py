@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ SCHEMAS = [
     for made in (kind(), kind(partial=tuple(kind().fields), exclude=kind.create_only))  # For create, and for patch.
 ]
 
+EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "15"))
+"""Examples for each of the schemas. Set it higher for a longer run."""
 USUAL = st.sampled_from(["x", " Jane ", "+1", "US", "jane@example.com", "Jane@Exämple.com", "2025550143", "7", "vip"])
 
 
@@ -63,7 +66,7 @@ def written(schema: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: f"{type(schema).__name__}-{bool(schema.partial)}")
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_both_ways_through_a_schema_agree(schema: Schema, data: st.DataObject) -> None:
     good = data.draw(written(schema))
