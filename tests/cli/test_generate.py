@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_new import apex, contents, project, run
-from tests.process.commands import apex_here_in
+from tests.cli.test_new import contents, project, run
+from tests.process.commands import apex_here_for, apex_here_in
 
 __all__ = ["project"]
 
@@ -25,8 +25,8 @@ LONG = "a234567890_234567890_234567890_2345678"
 
 
 def generated(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Generate a service in another process, as relations import the services of the project."""
-    done = apex(folder, "generate", "service", *arguments)
+    """Generate a service. Relations import the services of the project."""
+    done = apex_here_for(folder, "generate", "service", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done
 
@@ -56,9 +56,9 @@ def test_a_service_with_every_type_passes_lint_types_and_its_tests(tracker: Path
 
 def test_the_tables_agree_with_the_migrations(tracker: Path) -> None:
     generated(tracker, "everything", *EVERYTHING)
-    assert apex(tracker, "migrate").returncode == 0
-    assert apex(tracker, "check").stdout == "Nothing is wrong.\n"
-    assert apex(tracker, "migrate", "--down", "0001").returncode == 0
+    assert apex_here_for(tracker, "migrate").returncode == 0
+    assert apex_here_for(tracker, "check").stdout == "Nothing is wrong.\n"
+    assert apex_here_for(tracker, "migrate", "--down", "0001").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_wrong_field_is_refused_before_anything_is_written(project: Path, word
 )
 def test_wrong_relations_are_refused_before_anything_is_written(project: Path, words: list[str], rule: str) -> None:
     before = contents(project)
-    done = apex(project, "generate", "service", "things", *words)
+    done = apex_here_for(project, "generate", "service", "things", *words)
     assert (done.returncode, rule in done.stderr) == (1, True), done.stderr
     assert (len(done.stderr.splitlines()), contents(project)) == (1, before)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_generate import generated
-from tests.cli.test_new import apex, contents, run
-from tests.process.commands import COMMAND, apex_here_in
+from tests.cli.test_new import contents, run
+from tests.process.commands import apex_here_for, apex_here_in
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_database_keeps_its_tenants_apart(shop: Path, postgres_url: str) -> 
         (("check",), "Nothing is wrong.\n"),
         (("migrate", "--down", "0001"), ""),
     ):
-        done = run(shop, *COMMAND, *command, DATABASE_URL=postgres_url)
+        done = apex_here_for(shop, *command, DATABASE_URL=postgres_url)
         assert (done.returncode, expected in done.stdout) == (0, True), done.stdout + done.stderr
 
 
@@ -59,7 +59,7 @@ def test_the_database_keeps_its_tenants_apart(shop: Path, postgres_url: str) -> 
 def test_what_would_leave_the_organization_is_refused(tmp_path: Path, word: str, rule: str) -> None:
     assert apex_here_in(tmp_path, "new", "shop", "--tenants").returncode == 0
     before = contents(tmp_path / "shop")
-    done = apex(tmp_path / "shop", "generate", "service", "things", word)
+    done = apex_here_for(tmp_path / "shop", "generate", "service", "things", word)
     assert (done.returncode, rule in done.stderr) == (1, True), done.stderr
     assert (len(done.stderr.splitlines()), contents(tmp_path / "shop")) == (1, before)
 

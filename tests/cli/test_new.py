@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tests.process.commands import COMMAND, ROOT, apex_here_in, environment, server_in
+from tests.process.commands import COMMAND, ROOT, apex_here_for, apex_here_in, environment, server_in
 
 MINUTES = 180
 KINDS = {
@@ -125,7 +125,7 @@ def test_what_a_new_project_installs_takes_the_place_of_nothing_of_apex(project:
 
 def test_a_new_project_migrates_and_has_commands_of_its_own(project: Path) -> None:
     assert apex(project, "migrate").stdout == "The database is up to date.\n"
-    assert apex(project, "check").stdout == "Nothing is wrong.\n"
+    assert apex_here_for(project, "check").stdout == "Nothing is wrong.\n"
     assert "/messages" in apex(project, "routes").stdout
     assert "demo" not in apex(project, "--help").stdout
 
@@ -150,8 +150,8 @@ def test_webhooks_are_generated_once_and_agree_with_their_migration(project: Pat
     assert "[metrics,sockets,webhooks]" in (project / "pyproject.toml").read_text()
     settings = json.loads((project / "config/development.json").read_text())
     assert (settings["webhooks"], "database" in settings) == ({"networks": ["127.0.0.0/8"]}, True)
-    assert apex(project, "migrate").returncode == 0
-    assert apex(project, "check").stdout == "Nothing is wrong.\n"
+    assert apex_here_for(project, "migrate").returncode == 0
+    assert apex_here_for(project, "check").stdout == "Nothing is wrong.\n"
     before = contents(project)
     again = apex_here_in(project, "generate", "webhooks")
     assert (again.returncode, "the project has webhooks already" in again.stderr) == (1, True)
@@ -162,7 +162,7 @@ def test_a_service_cannot_have_a_name_that_the_app_uses(project: Path) -> None:
     for name in ("bus", "load-config", "create-app", "service"):
         done = apex_here_in(project, "generate", "service", name)
         assert (done.returncode, "has something of that name" in done.stderr) == (1, True)
-    assert apex(project, "routes").returncode == 0
+    assert apex_here_for(project, "routes").returncode == 0
 
 
 def test_a_project_is_no_apex_and_needs_a_folder_to_write_to(tmp_path: Path) -> None:

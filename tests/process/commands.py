@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 import pytest
@@ -92,6 +94,23 @@ def apex_here_in(folder: Path, *arguments: str, input: str = "", **variables: st
     for stream in (stdout, stderr):
         stream.seek(0)
     return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), stdout.read(), stderr.read())
+
+
+def apex_here_for(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of a project in this process. Its modules are imported anew, as the CRM has some of their names."""
+    kept = modules_of_projects()
+    importlib.invalidate_caches()
+    try:
+        return apex_here_in(project, *arguments, **{"APEX_ENV": "development"} | variables)
+    finally:
+        modules_of_projects()
+        sys.modules.update(kept)
+
+
+def modules_of_projects() -> dict[str, ModuleType]:
+    """Forget the imported modules of projects, and return them."""
+    names = [name for name in sys.modules if name.partition(".")[0] in ("services", "hooks", "migrations")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 @contextmanager
