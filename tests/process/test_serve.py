@@ -249,6 +249,16 @@ def test_a_database_of_a_newer_version_is_served(migrated_sqlite_url: str) -> No
         assert "ahead" in httpx2.get(f"{url}/readyz").json()
 
 
+@pytest.mark.parametrize("env", ["development", "test"])
+def test_only_development_warns_of_tables_that_differ(migrated_sqlite_url: str, env: str) -> None:
+    with closing(sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute("CREATE TABLE forgotten (id INTEGER PRIMARY KEY)")
+    with server("serve", DATABASE_URL=migrated_sqlite_url, APEX_ENV=env) as (process, _):
+        process.terminate()
+        _, complaints = process.communicate(timeout=SECONDS)
+    assert ("Warning: table 'forgotten' is in the database and not in the code" in complaints) == (env == "development")
+
+
 def test_an_unknown_key_stops_the_start(sqlite_url: str) -> None:
     done = apex("--app", "tests.process.misconfigured:create_app", "serve", DATABASE_URL=sqlite_url)
     assert (done.returncode, done.stderr) == (
