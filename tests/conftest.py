@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import shutil
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpcore2
 import pytest
 from hypothesis import settings
 
@@ -23,6 +25,9 @@ from tests.support.recycled import Emptied, Recycled
 # A property holds however long an example takes.
 settings.register_profile("apex", deadline=None)
 settings.load_profile("apex")
+
+# Each client would read the certificates of the system again, for 20 ms. The tests hardly use TLS.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 BACKENDS = ["sqlite", "postgresql"]
 SERVER = pytest.StashKey[Server]()

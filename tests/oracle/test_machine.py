@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -25,6 +26,7 @@ from tests.support.serving import listening
 metadata = MetaData()
 entries = log_table(metadata)
 notes = Table("notes", metadata, Column("id", Integer, primary_key=True), Column("text", String(10)))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "12"))
 SETTLE_SECONDS = 10
 PROCESSES = st.integers(0, 1)
 PLACES = st.integers(0, 2)
@@ -143,5 +145,5 @@ class Machine(RuleBasedStateMachine):
 
 def test_no_short_story_misses_anything(empty_url: str) -> None:
     machine = type("Machine", (Machine,), {"url": empty_url})
-    quick = settings(max_examples=20, stateful_step_count=15, suppress_health_check=list(HealthCheck))
+    quick = settings(max_examples=EXAMPLES, stateful_step_count=15, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=quick)

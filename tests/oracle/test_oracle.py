@@ -21,9 +21,9 @@ async def check(options: Options) -> None:
 
 
 async def test_nobody_misses_anything_of_one_process_on_sqlite(sqlite_url: str) -> None:
-    await check(Options(sqlite_url, seed=1, seconds=5, processes=1))
+    await check(Options(sqlite_url, seed=1, seconds=4, processes=1))
 
 
 @pytest.mark.parametrize("redis", [False, True], ids=["without-redis", "with-redis"])
 async def test_nobody_misses_anything_of_two_processes(postgres_url: str, redis: bool) -> None:
-    await check(Options(postgres_url, seed=2, seconds=6, processes=2, redis=redis))
+    await check(Options(postgres_url, seed=2, seconds=4, processes=2, redis=redis))
