@@ -28,7 +28,15 @@ from sqlalchemy.dialects.postgresql import ENUM
 
 from apex.errors import ConfigError
 from apex.migrations.definitions import Declared, Definitions, declared, defined, plain
-from apex.migrations.migrate import Included, explained, pending, tables_of_code, unknown_revision
+from apex.migrations.migrate import (
+    Included,
+    explained,
+    is_unknown,
+    reached_by,
+    revisions_after,
+    scripts_of,
+    tables_of_code,
+)
 from apex.migrations.revisions import FOLDER, connect
 from apex.migrations.search import DOCUMENT, SEARCHABLE, index_name, is_complete
 
@@ -146,10 +154,11 @@ def _title(change: Any) -> str:
 
 def compared(url: str, connection: Connection, folder: Path) -> ops.MigrationScript:
     """Return the changes that bring a database to the tables in the code, and the way back. Raises ConfigError."""
-    if left := pending(url, folder):
+    reached = reached_by(connection)
+    if left := revisions_after(reached, scripts_of(url, folder), folder):
         raise ConfigError(f"migrations {', '.join(left)} are pending: run 'apex migrate' first")
-    if (unknown := unknown_revision(url, folder)) is not None:
-        raise ConfigError(f"a later version has migrated the database to {unknown}: use the version that has it")
+    if is_unknown(reached, folder):
+        raise ConfigError(f"a later version has migrated the database to {reached}: use the version that has it")
     metadata, include_name = tables_of_code(folder)
     return compare(connection, metadata, include_name)
 

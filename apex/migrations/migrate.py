@@ -93,19 +93,28 @@ def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
     """Return the revisions that the database lacks, oldest first. After a later version there are none."""
     with explained(url):
-        script = _scripts(_config(url, folder))
-        if unknown_revision(url, folder) is not None:
-            return []
-        revisions = [revision.revision for revision in script.iterate_revisions("head", _current(url) or "base")]
-    return revisions[::-1]
+        script = scripts_of(url, folder)
+        return revisions_after(_current(url), script, folder)
+
+
+def revisions_after(reached: str | None, script: ScriptDirectory, folder: Path) -> list[str]:
+    """Return the revisions of a folder that follow the one of a database, oldest first."""
+    if is_unknown(reached, folder):
+        return []
+    return [revision.revision for revision in script.iterate_revisions("head", reached or "base")][::-1]
+
+
+def is_unknown(reached: str | None, folder: Path) -> bool:
+    """Return True for the revision of a database that a later version has migrated."""
+    return reached is not None and bool(Revisions.of(folder).unknown([reached]))
 
 
 def unknown_revision(url: str, folder: Path = FOLDER) -> str | None:
     """Return the revision of the database if a later version has migrated it, else None."""
     with explained(url):
-        _scripts(_config(url, folder))
+        scripts_of(url, folder)
         reached = _current(url)
-        return reached if reached is not None and Revisions.of(folder).unknown([reached]) else None
+        return reached if is_unknown(reached, folder) else None
 
 
 def current(url: str) -> str | None:
@@ -181,9 +190,9 @@ def _config(url: str, folder: Path) -> Config:
     return config
 
 
-def _scripts(config: Config) -> ScriptDirectory:
+def scripts_of(url: str, folder: Path) -> ScriptDirectory:
     """Return the migrations of a folder. Raises ConfigError if a migration follows one that is missing."""
-    script = ScriptDirectory.from_config(config)
+    script = ScriptDirectory.from_config(_config(url, folder))
     try:
         with catch_warnings(action="ignore"):
             script.get_heads()
@@ -214,4 +223,9 @@ def _folder(url: str) -> Path | None:
 
 def _current(url: str) -> str | None:
     with connect(url) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return reached_by(connection)
+
+
+def reached_by(connection: Connection) -> str | None:
+    """Return the revision of a database, or None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
