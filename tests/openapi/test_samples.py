@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,14 @@ from tests.support.serving import serving
 
 ROOT = Path(__file__).parent.parent.parent
 SETUP = {block.lang: block.text for block in blocks_of(ROOT / "docs" / "services.md")}
-DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"})))
 FRESH = ("iat", "exp", "jti", "request_id", "next", "secret", "duration", *Webhooks.volatile)
 VERBS = ("post", "get", "patch", "delete")
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the document of the CRM. Only the process that runs the tests makes it, not each that collects them."""
+    return document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"})))
 
 
 def sources(lang: str) -> list[str]:
@@ -36,7 +42,7 @@ def sources(lang: str) -> list[str]:
     """
     found = [
         (verb, sample["source"])
-        for path in DOCUMENT["paths"].values()
+        for path in document()["paths"].values()
         for verb in VERBS
         for sample in path.get(verb, {}).get("x-codeSamples", ())
         if sample["lang"] == lang and "change_password" not in sample["source"]
