@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from websockets import ConnectionClosed
 
 from apex.schema.validation import Schema, Text
 from apex.service import BoundService
+from apex.transports.batch import MOST_CALLS
 from apex.types import STANDARD
 from hooks.audit import API
 from tests.security.stage import ATTACKER, MARK, VICTIM, Row, Stage, references
@@ -219,14 +220,17 @@ def _ids_of(stage: Stage, bound: BoundService) -> list[Any]:
 
 async def answers(stage: Stage, path: str, attempt: Attempt, turn: int) -> AsyncIterator[tuple[str, int, str]]:
     """Make the attempt over REST and over a socket, with a token and with a key."""
-    one, other = ("user", "key") if turn % 2 else ("key", "user")
+    one, other = proofs(turn)
     for organization in (VICTIM, ATTACKER) if is_dialect(stage.app.service(path)) else (VICTIM,):
         status, text = await _over_rest(stage, one, path, attempt, organization)
         yield f"REST as {one} in {organization}", status, text
     status, text = await _over_socket(stage, other, path, attempt)
     yield f"socket as {other}", status, text
-    status, text = await _in_batch(stage, other, path, attempt)
-    yield f"batch as {other} in {VICTIM}", status, text
+
+
+def proofs(turn: int) -> tuple[str, str]:
+    """Return the proof for REST, and the one for sockets and batches."""
+    return ("user", "key") if turn % 2 else ("key", "user")
 
 
 def is_dialect(bound: BoundService) -> bool:
@@ -250,18 +254,26 @@ async def _over_rest(stage: Stage, who: str, path: str, attempt: Attempt, organi
     return response.status_code, response.text
 
 
-async def _in_batch(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:
+async def in_batch(
+    stage: Stage, path: str, attempts: Sequence[Attempt], turn: int
+) -> AsyncIterator[tuple[Attempt, str, int, str]]:
+    """Make the attempts in one batch."""
+    _, who = proofs(turn)
     headers = stage.proofs[who] | {"x-organization-id": str(stage.rows[VICTIM]["organizations"]["uuid"])}
-    given = [getattr(attempt, name) for name in STANDARD.get(attempt.method, ("data",))]
-    calls = [[attempt.method, _filled(path), *given, attempt.query or {}]]
+    calls = [_call(path, attempt) for attempt in attempts]
     response = await stage.http.post("/batch", **_jsonable({"headers": headers, "json": {"calls": calls}}))
-    [settled] = response.json()
-    return settled.get("reason", {"code": 200})["code"], json.dumps(settled)
+    for attempt, settled in zip(attempts, response.json(), strict=True):
+        status = settled.get("reason", {"code": 200})["code"]
+        yield attempt, f"batch as {who} in {VICTIM}", status, json.dumps(settled)
+
+
+def _call(path: str, attempt: Attempt) -> list[Any]:
+    given = [getattr(attempt, name) for name in STANDARD.get(attempt.method, ("data",))]
+    return [attempt.method, _filled(path), *given, attempt.query or {}]
 
 
 async def _over_socket(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:
-    given = [getattr(attempt, name) for name in STANDARD.get(attempt.method, ("data",))]
-    asked = json.dumps([attempt.method, _filled(path), *given, attempt.query or {}], default=str)
+    asked = json.dumps(_call(path, attempt), default=str)
     try:
         answer = await stage.sockets[who].ask(asked)
     except ConnectionClosed:  # An attack has changed the attacker's own rights.
@@ -295,20 +307,32 @@ def _jsonable(options: Row) -> Row:
 async def attack(stage: Stage, path: str, method: str) -> int:
     """Assert that a method reveals nothing of the victim. Return the number of attempts."""
     tried = 0
+    batches: tuple[list[Attempt], list[Attempt]] = ([], [])
     for turn, attempt in enumerate(attempts(stage, path, method)):
         async for way, status, text in answers(stage, path, attempt, turn):
-            told = f"{attempt} of {path} over {way}: {status} {text[:300]}"
-            assert status < 500, told
-            status = _settled(path, attempt, status, text)
-            foreign = is_dialect(stage.app.service(path)) and way.endswith(str(VICTIM))
-            assert not (attempt.must_fail or foreign) or status in REFUSALS, told
-            shown = _victims_ids(stage, text)
-            assert status in REFUSALS or not shown, f"{told} shows {shown}"
-            given = attempt.data is not None and MARK in str(attempt.data)
-            assert MARK not in text or given, told
-            assert not attempt.must_lack or attempt.must_lack not in text.replace(" ", ""), told
+            _judge(stage, path, attempt, way, status, text)
             tried += 1
+        batches[turn % 2].append(attempt)
+    for turn, batch in enumerate(batches):
+        for start in range(0, len(batch), MOST_CALLS):
+            async for attempt, way, status, text in in_batch(stage, path, batch[start : start + MOST_CALLS], turn):
+                _judge(stage, path, attempt, way, status, text)
+                tried += 1
     return tried
+
+
+def _judge(stage: Stage, path: str, attempt: Attempt, way: str, status: int, text: str) -> None:
+    """Assert that an answer reveals nothing of the victim."""
+    told = f"{attempt} of {path} over {way}: {status} {text[:300]}"
+    assert status < 500, told
+    status = _settled(path, attempt, status, text)
+    foreign = is_dialect(stage.app.service(path)) and way.endswith(str(VICTIM))
+    assert not (attempt.must_fail or foreign) or status in REFUSALS, told
+    shown = _victims_ids(stage, text)
+    assert status in REFUSALS or not shown, f"{told} shows {shown}"
+    given = attempt.data is not None and MARK in str(attempt.data)
+    assert MARK not in text or given, told
+    assert not attempt.must_lack or attempt.must_lack not in text.replace(" ", ""), told
 
 
 def _settled(path: str, attempt: Attempt, status: int, text: str) -> int:
@@ -321,4 +345,5 @@ def _settled(path: str, attempt: Attempt, status: int, text: str) -> int:
 
 def _victims_ids(stage: Stage, text: str) -> set[str]:
     """Return the ids of the victim in an answer."""
-    return set(re.findall(r"[0-9a-f-]{36}|[0-9]{7,}", text)) & {str(id) for id in stage.ids}
+    found = set(re.findall(r"[0-9a-f-]{36}|[0-9]{7,}", text))
+    return found & {str(id) for id in stage.ids} if found else found

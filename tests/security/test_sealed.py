@@ -20,7 +20,7 @@ from apex.schema.validation import Id
 from services import activities
 from services.app import CONFIG, create_app
 from services.shared.tenant import TenantService, serve
-from tests.security.attacks import BATCH, OPEN, Attempt, answers, attack, body, is_dialect
+from tests.security.attacks import BATCH, OPEN, Attempt, answers, attack, body, in_batch, is_dialect
 from tests.security.stage import ATTACKER, MARK, USERS, VICTIM, Row, Stage, staged
 from tests.services.fixtures import SHARED
 from tests.support.sockets import Peer
@@ -90,6 +90,8 @@ async def test_a_role_below_reaches_no_removed_record(stage: Stage, path: str) -
         ):
             for turn in range(2):
                 async for way, status, text in answers(stage, path, attempt, turn):
+                    assert status == 403, f"{attempt} over {way}: {text}"
+                async for _, way, status, text in in_batch(stage, path, [attempt], turn):
                     assert status == 403, f"{attempt} over {way}: {text}"
     finally:
         await memberships.patch(membership["id"], {"role": membership["role"]})
