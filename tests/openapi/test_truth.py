@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -41,6 +42,8 @@ HELD = CHECKS.get_by_names(
         "response_schema_conformance",
     ]
 )  # fmt: skip
+EXAMPLES = int(os.environ.get("TRUTH_EXAMPLES", "12"))
+"""Requests of each operation. More of them find more, and take longer."""
 FEW = settings(derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 KNOWN = {
     "organization_id": 456, "contact_id": 203, "company_id": 101, "owned_by_user_id": 789, "user_id": 789,
@@ -193,7 +196,7 @@ def test_answers_are_as_the_document_says(operation: Any, callers: list[Caller])
         for caller in callers:
             case.validate_response(caller.call(case), checks=HELD)
 
-    @settings(FEW, max_examples=20)
+    @settings(FEW, max_examples=EXAMPLES)
     @given(case=operation.as_strategy(), aim=st.booleans())
     def check_some(case: Any, aim: bool) -> None:
         check(aimed(case) if aim else case, callers)

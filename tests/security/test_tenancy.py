@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.services.fixtures import SHARED
 
 pytestmark = SHARED
 
+EXAMPLES = int(os.environ.get("TENANCY_EXAMPLES", "80"))
+"""Random queries to each database. More of them find more, and take longer."""
 MALLORY = 791
 OWN = 457
 THEIRS = {"John", "Johnny", "Doe", "Smith", "Example Corp", "Sample Inc", "Admin", "Member"}
@@ -265,7 +268,7 @@ anything = st.recursive(
 keys = st.sampled_from([*FIELDS, *PRIVATE, "$or", "$and", "$limit", "$skip", "$sort", "$select", "$eq", "$in", "x"])
 
 
-@settings(max_examples=200)
+@settings(max_examples=EXAMPLES)
 @given(query=queries)
 async def test_by_any_query(shared: Crm, query: dict[str, Any]) -> None:
     data = {"query": {**query, "organization_id": OWN}}
@@ -276,7 +279,7 @@ async def test_by_any_query(shared: Crm, query: dict[str, Any]) -> None:
     only_their_own((status, page))
 
 
-@settings(max_examples=100)
+@settings(max_examples=EXAMPLES)
 @given(query=st.dictionaries(keys, anything, max_size=3))
 async def test_by_any_nonsense(shared: Crm, query: dict[str, Any]) -> None:
     for own in ({}, {"organization_id": OWN}):
