@@ -5,8 +5,9 @@ Users 789 and 790 belong to organization 456, user 791 to organization 457.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -122,10 +123,16 @@ def refused(answer: Answer, status: int, *fields: str) -> dict[str, Any]:
     return dict(body)
 
 
+@cache
+def settings() -> Mapping[str, Any]:
+    """Return the configuration of tests, which is read once for all apps."""
+    return load_config(CONFIG, {"APEX_ENV": "test"})
+
+
 @asynccontextmanager
 async def running(url: str) -> AsyncIterator[Crm]:
     """Run the CRM on a migrated database, and load the demo data if they are missing."""
-    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
+    app = create_app({**settings(), "database": url})
     await app.setup()
     try:
         await load_demo(app)
