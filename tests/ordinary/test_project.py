@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from apex.client import Client, socketio
-from tests.process.commands import apex_here_in, apex_in, server_in
+from tests.process.commands import apex_here_for, apex_here_in, server_in
 from tests.support.waiting import SECONDS
 
 ANN = {"email": "Ann@Example.com", "password": "correct horse"}
@@ -21,7 +21,7 @@ ANN = {"email": "Ann@Example.com", "password": "correct horse"}
 def project(tmp_path: Path, empty_url: str) -> Path:
     folder = tmp_path / "blog"
     made = apex_here_in(tmp_path, "new", "blog"), apex_here_in(folder, "generate", "service", "notes")
-    for done in (*made, apex_in(folder, "migrate", DATABASE_URL=empty_url)):
+    for done in (*made, apex_here_for(folder, "migrate", DATABASE_URL=empty_url)):
         assert (done.returncode, done.stderr) == (0, "")
     return folder
 
@@ -35,7 +35,7 @@ def log_in(http: httpx2.Client, user: dict[str, str]) -> httpx2.Response:
 
 
 def test_what_a_user_does_survives_a_restart(project: Path, empty_url: str) -> None:
-    assert apex_in(project, "check", DATABASE_URL=empty_url).stdout == "Nothing is wrong.\n"
+    assert apex_here_for(project, "check", DATABASE_URL=empty_url).stdout == "Nothing is wrong.\n"
     new = {**ANN, "password": "battery staple"}
     with (
         server_in(project, "serve", DATABASE_URL=empty_url) as (process, url),
