@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ import pytest
 from tests.docs.blocks import Block, blocks_of
 from tests.docs.languages import FILE
 from tests.docs.test_pages import PAGES
-from tests.interop.node import check_types, needs_node
 from tests.process.commands import ROOT
 
 OF_A_PROJECT = re.compile(r"^from (?:services|hooks|migrations|tests)\b", re.M)
@@ -309,39 +307,3 @@ def test_what_is_wrong_is_told_where_it_is(said: dict[str, list[Error]]) -> None
     assert [error[:2] for error in said["wrong"]] == [error[:2] for error in expected]
     for error, (_, _, words) in zip(said["wrong"], expected, strict=True):
         assert words in error.message
-
-
-LEFT_OUT = dict.fromkeys(
-    (
-        "reportMissingParameterType",
-        "reportUnknownArgumentType",
-        "reportUnknownLambdaType",
-        "reportUnknownMemberType",
-        "reportUnknownParameterType",
-        "reportUnknownVariableType",
-    ),
-    False,
-)
-"""The rules of pyright that ask for the types that pages leave out."""
-
-ACCEPTED = {
-    ("docs_client_md", "reportArgumentType"): "it passes the methods of a class on, which may be None",
-    ("docs_cookbook_md", "reportArgumentType"): "it passes a dict of keywords to httpx2",
-    ("docs_cookbook_md", "reportPossiblyUnboundVariable"): "its loop runs at least once",
-    ("docs_guide_databases_md", "reportIncompatibleMethodOverride"): "its processors have no types",
-    ("docs_services_md", "reportUnusedVariable"): "the next block uses it",
-}
-"""The pages that pyright objects to, with the rule and the reason."""
-
-OBJECTION = re.compile(r"(\w+?)(?:_\d+)?\.py:\d+ (\w+): .*", re.S)
-
-
-@needs_node
-def test_pyright_finds_nothing_in_what_is_right(tmp_path: Path) -> None:
-    for name, text in {**RIGHT, **pages()}.items():
-        (tmp_path / f"{name}.py").write_text(dedent(text), encoding="utf-8")
-    errors = check_types(tmp_path, **LEFT_OUT)
-    unexpected = [
-        error for error in errors if (it := OBJECTION.fullmatch(error)) is None or it.groups() not in ACCEPTED
-    ]
-    assert unexpected == []

@@ -65,10 +65,10 @@ def compile_programs(folder: Path, **programs: str) -> str:
     return subprocess.run([NODE, compiler, *STRICT, *files], cwd=folder, capture_output=True, text=True).stdout
 
 
-def check_types(folder: Path, *projects: str, **rules: bool) -> list[str]:
+def check_types(folder: Path, *projects: str, **others: dict[str, bool]) -> list[str]:
     """Return the errors that pyright finds in a folder in its strict mode, each as file, line, rule and message.
 
-    ``projects`` names those in the folder that import their own packages.
+    ``projects`` names those in the folder that import their own packages, and ``others`` such with rules of their own.
     """
     assert NODE is not None, "Node is not installed"
     environment = Path(sys.prefix)
@@ -76,8 +76,10 @@ def check_types(folder: Path, *projects: str, **rules: bool) -> list[str]:
         "typeCheckingMode": "strict",
         "venvPath": str(environment.parent),
         "venv": environment.name,
-        "executionEnvironments": [{"root": project} for project in projects],
-        **rules,
+        "executionEnvironments": [
+            *({"root": project} for project in projects),
+            *({"root": project, **rules} for project, rules in others.items()),
+        ],
     }
     (folder / "pyrightconfig.json").write_text(json.dumps(config), encoding="utf-8")
     command = [NODE, str(FOLDER / "node_modules" / "pyright" / "index.js"), "--outputjson"]
