@@ -36,7 +36,7 @@ notes = Table(
     Column("group_id", ForeignKey("groups.id")), Column("user_id", Integer),
 )  # fmt: skip
 
-EXAMPLES = int(os.environ.get("LIVE_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("LIVE_EXAMPLES", "4"))
 """The number of examples. Each starts a server and Node, and one that fails has waited for its deadline."""
 
 entries = log_table(metadata)
